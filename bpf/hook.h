@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What every hook does: find the packet, notice what changed, send one event. */
+#ifndef STACKHOP_HOOK_H
+#define STACKHOP_HOOK_H
+
+#include "track.h"
+
+/* A hook's arguments, the same for all ways to attach. */
+struct hook_args {
+	u64 skb;
+	u64 net;   /* struct net, 0: by the skb's device */
+	u64 sk;
+	u64 state; /* struct nf_hook_state */
+	u64 a, b, c; /* by the program */
+	u64 hook;  /* the row's number */
+};
+
+/*
+ * Replaced by user space with instructions that fill all of *a for one row of
+ * the hook table: from the BPF context of fentry, fexit and BTF tracepoints,
+ * from the registers of a kprobe, or from a tc program's context.
+ */
+static __noinline int hook_args(void *ctx, struct hook_args *a)
+{
+	int ret;
+
+	asm volatile("%0 = 0" : "=r"(ret) : "r"(ctx), "r"(a) : "memory");
+	return ret;
+}
+
+enum how {
+	HOW_BEGINS = 1 << 1,  /* a sender's first hook: the answer to a cause? */
+	HOW_AT_DATA = 1 << 2, /* skb->data is the network header */
+	HOW_NO_DEV = 1 << 3,  /* skb->dev may be something else by now */
+	HOW_NO_HEADER = 1 << 4, /* nothing can have changed, or it is gone */
+	HOW_CT = 1 << 5,      /* the conntrack entry may be new or changed */
+	HOW_END = 1 << 6,     /* the skb is gone after this */
+	HOW_TASK = 1 << 7,    /* sk may be owned by the current process */
+	HOW_MATCHED = 1 << 8, /* the expression matches */
+};
+
+static __always_inline void locate(u64 net_, u64 state, u64 skb, const u32 how, struct packet *p,
+				   u32 *ifindex)
+{
+	struct sk_buff *b = (void *)skb;
+	struct net *net = (void *)net_;
+	struct net_device *dev = 0;
+	u32 inum = 0;
+
+	if (state) {
+		struct nf_hook_state *st = (void *)state;
+
+		bpf_core_read(&net, sizeof(net), &st->net);
+	}
+	if (!(how & HOW_NO_DEV)) {
+		bpf_core_read(&dev, sizeof(dev), &b->dev);
+		if (dev) {
+			bpf_core_read(ifindex, sizeof(*ifindex), &dev->ifindex);
+			if (!net)
+				bpf_core_read(&net, sizeof(net), &dev->nd_net.net);
+		}
+	}
+	if (net && !bpf_core_read(&inum, sizeof(inum), &net->ns.inum))
+		p->netns = inum;
+}
+
+static __always_inline void fill(struct event *e, u16 hook, struct packet *p,
+				 u16 seq, u8 flags, u8 ext, u32 ifindex, const u64 *data)
+{
+	e->time = bpf_ktime_get_ns();
+	e->packet = p->id;
+	e->flow = p->flow;
+	e->netns = p->netns;
+	e->ifindex = ifindex;
+	e->hook = hook;
+	e->seq = seq;
+	e->cpu = this_cpu();
+	e->flags = flags | p->flags;
+	e->ext = ext;
+	e->data[0] = data[0];
+	e->data[1] = data[1];
+	e->data[2] = data[2];
+}
+
+static __always_inline void send(u16 hook, struct packet *p, u8 flags,
+				 u32 ifindex, const u64 *data)
+{
+	u16 seq = p->seq++;
+	struct event *e = reserve(sizeof(*e));
+
+	if (!e)
+		return;
+	fill(e, hook, p, seq, flags, EXT_NONE, ifindex, data);
+	submit(e);
+}
+
+static __always_inline void send_headers(u16 hook, struct packet *p, u8 flags,
+					 u32 ifindex, const u64 *data, u64 other,
+					 const struct headers *h)
+{
+	u16 seq = p->seq++;
+	struct event_header *e = reserve(sizeof(*e));
+
+	if (!e)
+		return;
+	fill(&e->event, hook, p, seq, flags, EXT_HEADER, ifindex, data);
+	e->other = other;
+	e->headers = *h;
+	submit(e);
+}
+
+static __always_inline void convert(const struct ct_tuple *c, struct tuple *t)
+{
+	__builtin_memcpy(t->src, c->src, sizeof(t->src));
+	__builtin_memcpy(t->dst, c->dst, sizeof(t->dst));
+	t->sport = c->sport;
+	t->dport = c->dport;
+	t->proto = c->proto;
+	t->family = c->l3num == 2 ? 4 : 6;
+	t->pad = 0;
+}
+
+/* send_ct sends the skb's conntrack entry, if it has one that was not sent in
+ * this state; returns whether it did. */
+static __always_inline bool send_ct(u16 hook, u64 skb, struct packet *p,
+				    u32 ifindex, const u64 *data)
+{
+	struct sk_buff *b = (void *)skb;
+	unsigned long nfct = 0, status = 0;
+	struct ct_tuple c[2] = {};
+	struct event_ct *e;
+	struct nf_conn *ct;
+	u16 seq;
+
+	if (!bpf_core_field_exists(b->_nfct) || bpf_core_read(&nfct, sizeof(nfct), &b->_nfct))
+		return false;
+	ct = (void *)(nfct & ~7UL);
+	if (!ct || bpf_core_read(&status, sizeof(status), &ct->status))
+		return false;
+	if (p->ct == (nfct ^ status << 48))
+		return false;
+	if (bpf_core_read(&c[0], sizeof(c[0]), &ct->tuplehash[0].tuple) ||
+	    bpf_core_read(&c[1], sizeof(c[1]), &ct->tuplehash[1].tuple)) {
+		count(STAT_READ_FAILED);
+		return false;
+	}
+	p->ct = nfct ^ status << 48;
+	seq = p->seq++;
+	e = reserve(sizeof(*e));
+	if (!e)
+		return true;
+	fill(&e->event, hook, p, seq, 0, EXT_CT, ifindex, data);
+	convert(&c[0], &e->original);
+	convert(&c[1], &e->reply);
+	e->status = status;
+	e->info = nfct & 7;
+	e->pad = 0;
+	e->zone = 0;
+	if (bpf_core_field_exists(((struct nf_conn___zone *)0)->zone))
+		bpf_core_read(&e->zone, sizeof(e->zone), &((struct nf_conn___zone *)ct)->zone.id);
+	submit(e);
+	return true;
+}
+
+/*
+ * The process that owns a socket, if the hook surely runs on its behalf: a
+ * process holds the lock of a TCP socket whenever it makes it send; other
+ * protocols send from the caller's context only. Kernel sockets have no file.
+ */
+static __always_inline u8 socket_of(u64 sk_, bool may_be_task, u64 *data)
+{
+	struct sock *sk = (void *)sk_;
+	struct socket *so = 0;
+	struct file *file = 0;
+	unsigned long ino = 0;
+	u8 state = 0;
+	int owned = 0;
+
+	if (!sk || bpf_core_read(&state, sizeof(state), &sk->__sk_common.skc_state))
+		return 0;
+	/* TIME_WAIT and NEW_SYN_RECV are smaller structures. */
+	if (state == 6 || state == 12)
+		return 0;
+	bpf_core_read(&so, sizeof(so), &sk->sk_socket);
+	if (!so)
+		return 0;
+	bpf_core_read(&file, sizeof(file), &so->file);
+	if (!file)
+		return 0;
+	bpf_core_read(&ino, sizeof(ino),
+		      (void *)so + bpf_core_field_offset(struct socket_alloc, vfs_inode) +
+			      bpf_core_field_offset(struct inode, i_ino));
+	data[0] = (u32)ino;
+	if (!may_be_task)
+		return 0;
+	bpf_core_read(&owned, sizeof(owned), &sk->sk_lock.owned);
+	if (!owned)
+		return 0;
+	data[0] |= bpf_get_current_pid_tgid() & 0xffffffff00000000ULL;
+	bpf_get_current_comm(&data[1], 16);
+	return EVENT_TASK;
+}
+
+/* Where a cause was found, its answer is expected next on this CPU. */
+static __always_inline void expect_answer(const struct packet *p)
+{
+	struct cause *c = &causes[this_cpu()];
+
+	c->packet = p->id;
+	c->tuple = p->tuple;
+}
+
+/* begin starts to follow an skb that the selection wants. */
+static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
+					    const struct selected *sel)
+{
+	struct packet *p = begin_life(skb);
+
+	if (!p)
+		return 0;
+	p->flow = sel->flow ? sel->flow : p->id;
+	p->flags = (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
+	p->tuple = h->tuple;
+	if (prove_identity)
+		p->invariant = invariant_of(s, h);
+	if (!sel->flow)
+		join(&h->tuple, p->flow, sel->reply, sel->matched);
+	return p;
+}
+
+static __always_inline void read_rest(u64 skb, const struct span *s, struct headers *h)
+{
+	struct sk_buff *b = (void *)skb;
+	struct skb_shared_info *si = (void *)s->shinfo;
+
+	bpf_core_read(&h->mark, sizeof(h->mark), &b->mark);
+	bpf_core_read(&h->gso_size, sizeof(h->gso_size), &si->gso_size);
+	bpf_core_read(&h->gso_segs, sizeof(h->gso_segs), &si->gso_segs);
+}
+
+static __always_inline void hit(const struct hook_args *a)
+{
+	if (count_hits)
+		__sync_fetch_and_add(&hits[a->hook & (HOOKS - 1)], 1);
+}
+
+/*
+ * entry: a hook at which a packet may be selected. It takes plain numbers and is
+ * not static: so the verifier looks at it once, and its stack does not add to
+ * that of the user's expression, which has run before (matched).
+ */
+__noinline int entry(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
+{
+	bool matched = how & HOW_MATCHED;
+	struct packet *p = find_life(skb);
+	struct selected sel = { .matched = matched };
+	struct headers h = {};
+	u64 data[3] = {};
+	struct span s;
+	u32 ifindex = 0;
+	u8 flags = 0;
+
+	if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
+		return 0;
+	if (p && prove_identity && p->invariant != invariant_of(&s, &h)) {
+		count(STAT_REUSED);
+		end_life(skb);
+		p = 0;
+	}
+	if (!p) {
+		if (!select_packet(&h, how & HOW_BEGINS, &sel))
+			return 0;
+		p = begin(skb, &s, &h, &sel);
+		if (!p)
+			return 0;
+		flags = EVENT_FIRST;
+	} else if (matched && !(p->flags & EVENT_MATCHED)) {
+		p->flags |= EVENT_MATCHED;
+		join(&h.tuple, p->flow, p->flags & EVENT_REPLY, 1);
+	}
+	if (how & HOW_TASK)
+		flags |= socket_of(sk, true, data);
+	locate(net, 0, skb, 0, p, &ifindex);
+	if (!(flags & EVENT_FIRST) && same_tuple(&p->tuple, &h.tuple)) {
+		send(hook, p, flags, ifindex, data);
+		return 0;
+	}
+	if (!(flags & EVENT_FIRST)) {
+		p->tuple = h.tuple;
+		join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+	}
+	read_rest(skb, &s, &h);
+	send_headers(hook, p, flags, ifindex, data, sel.cause, &h);
+	return 0;
+}
+
+/*
+ * follow_entry: for most packets that pass here the expression is all that is
+ * asked, as long as no connection is followed yet.
+ */
+static __always_inline void follow_entry(const struct hook_args *a, u32 how)
+{
+	u64 skb = number(&a->skb);
+	struct packet *p = 0;
+
+	if (maybe_tracked(a->skb))
+		p = find_life(skb);
+	/* A reused address may hold a packet that is not the one found. */
+	if (!p || prove_identity || !(p->flags & EVENT_MATCHED)) {
+		if (matches(skb, how & HOW_AT_DATA))
+			how |= HOW_MATCHED;
+		else if (!p && !flows_used && !via_used)
+			return;
+	}
+	entry(skb, number(&a->net), number(&a->sk), a->hook, how);
+}
+
+/* follow_packet: any other hook, for an skb that is followed. */
+static __always_inline void follow_packet(struct hook_args *a, u64 skb, struct packet *p,
+					  const u32 how, u8 flags, u64 *data)
+{
+	u32 ifindex = 0;
+
+	if (!(how & HOW_END))
+		locate(a->net, a->state, skb, how, p, &ifindex);
+	if (!(how & HOW_NO_HEADER)) {
+		struct headers h = {};
+		struct span s;
+
+		if (find_network(skb, false, &s) || parse(&s, &h)) {
+			count(STAT_READ_FAILED);
+		} else if (!same_tuple(&p->tuple, &h.tuple)) {
+			p->tuple = h.tuple;
+			join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+			read_rest(skb, &s, &h);
+			send_headers(a->hook, p, flags, ifindex, data, 0, &h);
+			return;
+		}
+	}
+	if (how & HOW_CT && send_ct(a->hook, skb, p, ifindex, data))
+		return;
+	send(a->hook, p, flags, ifindex, data);
+	if (how & HOW_END)
+		end_life(skb);
+}
+
+#endif

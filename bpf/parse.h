@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading a packet's headers. Only copies are parsed, at constant offsets. */
+#ifndef STACKHOP_PARSE_H
+#define STACKHOP_PARSE_H
+
+#include "state.h"
+
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define IP_OFFSET_MASK 0x1fff
+#define IP_MORE_FRAGMENTS 0x2000
+
+/* Where an skb's network header is, and how much of it can be read. */
+struct span {
+	u64 start; /* kernel address of the network header */
+	u32 valid; /* bytes from there to the end of the linear part */
+	u32 len;   /* network-layer length, paged parts included */
+	u64 shinfo;
+};
+
+/*
+ * at_data: the receive hook comes before the kernel sets network_header, but
+ * there skb->data is the network header.
+ */
+static __always_inline int find_network(u64 skb, bool at_data, struct span *s)
+{
+	struct sk_buff *b = (void *)skb;
+	struct skb_starts d;
+	struct skb_ends e;
+	u32 len = 0, off;
+	u16 nh = 0;
+
+	if (bpf_core_read(&d, sizeof(d), &b->head) || bpf_core_read(&e, sizeof(e), &b->tail) ||
+	    bpf_core_read(&len, sizeof(len), &b->len))
+		return -1;
+	off = d.data - d.head;
+	if (at_data)
+		nh = off;
+	else if (bpf_core_read(&nh, sizeof(nh), &b->network_header))
+		return -1;
+	if (nh == 0xffff || nh >= e.tail)
+		return -1;
+	s->start = d.head + nh;
+	s->valid = e.tail - nh;
+	s->len = len + off - nh;
+	s->shinfo = d.head + e.end;
+	return 0;
+}
+
+struct ipv4 {
+	u8 vihl;
+	u8 tos;
+	__be16 tot_len;
+	__be16 id;
+	__be16 frag;
+	u8 ttl;
+	u8 proto;
+	u16 check;
+	__be32 src;
+	__be32 dst;
+};
+
+struct ipv6 {
+	__be32 flow;
+	__be16 payload;
+	u8 next;
+	u8 hops;
+	__be32 src[4];
+	__be32 dst[4];
+};
+
+union l3 {
+	struct ipv4 v4;
+	struct ipv6 v6;
+};
+
+/* The first bytes of TCP, UDP, SCTP and ICMP alike. */
+struct l4 {
+	__be16 sport; /* ICMP: type, code */
+	__be16 dport; /* ICMP: checksum */
+	__be32 seq;   /* ICMP echo: identifier, sequence; UDP: length, checksum */
+	__be32 ack;
+	u8 doff;
+	u8 flags;
+	u16 window;
+};
+
+/* Two extension headers are skipped: what real stacks send before a transport
+ * header (hop-by-hop, then fragment or routing). */
+static __always_inline u32 skip_extensions(u64 start, u8 *proto, u8 *fragment)
+{
+	u32 off = sizeof(struct ipv6);
+
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		u8 ext[4];
+
+		if (*proto != 0 && *proto != 43 && *proto != 44 && *proto != 60)
+			break;
+		if (bpf_probe_read_kernel(ext, sizeof(ext), (void *)(start + off)))
+			break;
+		if (*proto == 44) {
+			*fragment = 1 + ((ext[2] | (ext[3] & 0xf8)) != 0);
+			off += 8;
+		} else {
+			off += ((u32)ext[1] + 1) * 8;
+		}
+		*proto = ext[0];
+	}
+	return off;
+}
+
+/* parse_l3 fills what the network header tells and returns the offset of the
+ * transport header, 0 if this is not IP. */
+static __always_inline u32 parse_l3(u64 start, struct tuple *t, struct headers *h)
+{
+	union l3 l3;
+	u32 off;
+
+	if (bpf_probe_read_kernel(&l3, sizeof(l3), (void *)start))
+		return 0;
+	if (l3.v4.vihl >> 4 == 4) {
+		u16 frag = bpf_ntohs(l3.v4.frag);
+
+		off = (l3.v4.vihl & 15) * 4;
+		if (off < sizeof(struct ipv4))
+			return 0;
+		t->family = 4;
+		t->proto = l3.v4.proto;
+		t->src[0] = l3.v4.src;
+		t->dst[0] = l3.v4.dst;
+		if (h) {
+			h->ttl = l3.v4.ttl;
+			h->tos = l3.v4.tos;
+			h->ipid = l3.v4.id;
+			h->fragment = frag & IP_OFFSET_MASK ? 2 : frag & IP_MORE_FRAGMENTS ? 1 : 0;
+		}
+		return off;
+	}
+	if (l3.v4.vihl >> 4 != 6)
+		return 0;
+	t->family = 6;
+	t->proto = l3.v6.next;
+	__builtin_memcpy(t->src, l3.v6.src, sizeof(t->src));
+	__builtin_memcpy(t->dst, l3.v6.dst, sizeof(t->dst));
+	if (!h)
+		return sizeof(struct ipv6);
+	h->ttl = l3.v6.hops;
+	h->tos = bpf_ntohl(l3.v6.flow) >> 20;
+	return skip_extensions(start, &t->proto, &h->fragment);
+}
+
+static __always_inline bool is_icmp_error(u8 proto, u8 type)
+{
+	if (proto == PROTO_ICMP)
+		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+	return proto == PROTO_ICMPV6 && type >= 1 && type <= 4;
+}
+
+static __always_inline bool is_icmp_echo(u8 proto, u8 type)
+{
+	return (proto == PROTO_ICMP && (type == 8 || type == 0)) ||
+	       (proto == PROTO_ICMPV6 && (type == 128 || type == 129));
+}
+
+/* The packet inside an ICMP error; its ports follow its header at once. */
+static __always_inline void parse_inner(u64 start, struct tuple *t)
+{
+	struct l4 l4;
+	u32 off = parse_l3(start, t, 0);
+
+	if (!off || bpf_probe_read_kernel(&l4, 8, (void *)(start + off)))
+		return;
+	if (t->proto == PROTO_TCP || t->proto == PROTO_UDP || t->proto == PROTO_SCTP) {
+		t->sport = l4.sport;
+		t->dport = l4.dport;
+	} else if (is_icmp_echo(t->proto, l4.sport & 0xff)) {
+		t->sport = t->dport = l4.seq & 0xffff;
+	}
+}
+
+/* parse reads the headers of an skb. h must be zero. */
+static __always_inline int parse(const struct span *s, struct headers *h)
+{
+	u32 off = parse_l3(s->start, &h->tuple, h);
+	struct l4 l4 = {};
+
+	if (!off)
+		return -1;
+	h->len = s->len;
+	if (h->fragment == 2)
+		return 0;
+	/* A short header (UDP, ICMP) may end where the linear part does; what
+	 * is read beyond it is not used. */
+	if (bpf_probe_read_kernel(&l4, sizeof(l4), (void *)(s->start + off)))
+		return 0;
+	switch (h->tuple.proto) {
+	case PROTO_TCP:
+		h->tcp_flags = l4.flags;
+		h->ack = l4.ack;
+		/* fall through */
+	case PROTO_UDP:
+	case PROTO_SCTP:
+		h->tuple.sport = l4.sport;
+		h->tuple.dport = l4.dport;
+		h->seq = l4.seq;
+		break;
+	case PROTO_ICMP:
+	case PROTO_ICMPV6:
+		h->icmp_type = l4.sport & 0xff;
+		h->icmp_code = l4.sport >> 8;
+		if (is_icmp_echo(h->tuple.proto, h->icmp_type)) {
+			h->tuple.sport = h->tuple.dport = l4.seq & 0xffff;
+			h->seq = l4.seq >> 16;
+		} else if (is_icmp_error(h->tuple.proto, h->icmp_type)) {
+			parse_inner(s->start + off + 8, &h->inner);
+		}
+		break;
+	}
+	return 0;
+}
+
+/* What the sender wrote and no hop changes, so that another packet at the same
+ * address is recognised. UDP: the first payload bytes, which NAT leaves alone. */
+static __always_inline u64 invariant_of(const struct span *s, const struct headers *h)
+{
+	u64 v = h->tuple.proto | (u64)h->ipid << 8 | (u64)h->fragment << 24;
+	u64 more = 0;
+
+	if (h->tuple.proto == PROTO_UDP) {
+		u64 payload[2] = {};
+		u32 off = h->tuple.family == 4 ? 28 : 48;
+
+		if (s->valid >= off + 16)
+			bpf_probe_read_kernel(payload, sizeof(payload), (void *)(s->start + off));
+		more = payload[0] ^ (payload[1] * 0x9e3779b97f4a7c15ULL);
+	} else {
+		more = (u64)h->seq << 32 | h->ack;
+	}
+	return (v ^ more) * 0x9e3779b97f4a7c15ULL ^ more;
+}
+
+static __always_inline bool same_tuple(const struct tuple *a, const struct tuple *b)
+{
+	const u64 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
+}
+
+static __always_inline void reverse(const struct tuple *t, struct tuple *r)
+{
+	__builtin_memcpy(r->src, t->dst, sizeof(r->src));
+	__builtin_memcpy(r->dst, t->src, sizeof(r->dst));
+	r->sport = t->dport;
+	r->dport = t->sport;
+	r->proto = t->proto;
+	r->family = t->family;
+	r->pad = 0;
+}
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* One ring a CPU, so that CPUs never wait for each other. */
+#ifndef STACKHOP_RING_H
+#define STACKHOP_RING_H
+
+#include "state.h"
+
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1); /* the number of CPUs, set by user space */
+	__type(key, u32);
+	__array(values, struct ring);
+} sh_rings SEC(".maps");
+
+/*
+ * The only place that reserves, and so the only one that loses: every event
+ * that a followed packet should have made is counted in STAT_MATCHED, and in
+ * STAT_LOST_RING if there was no room.
+ */
+static __always_inline void *reserve(u64 size)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
+	void *room = 0;
+
+	count(STAT_MATCHED);
+	if (ring)
+		room = bpf_ringbuf_reserve(ring, size, 0);
+	if (!room)
+		count(STAT_LOST_RING);
+	return room;
+}
+
+/* Readers poll: waking one for each event would cost more than the event. */
+static __always_inline void submit(void *room)
+{
+	bpf_ringbuf_submit(room, BPF_RB_NO_WAKEUP);
+}
+
+#endif

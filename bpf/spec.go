@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import "github.com/cilium/ebpf"
+
+// Names that the Go side refers to.
+const (
+	// FuncHookArgs and FuncSelMatch are the subprograms whose bodies are
+	// replaced before loading.
+	FuncHookArgs = "hook_args"
+	FuncSelMatch = "sel_match"
+
+	MapRings   = "sh_rings"
+	MapPackets = "sh_packets"
+	MapFlows   = "sh_flows"
+	MapVia     = "sh_via"
+)
+
+// Slots of struct hook_args (hook.h), byte offsets.
+const (
+	ArgSkb   = 0
+	ArgNet   = 8
+	ArgSk    = 16
+	ArgState = 24
+	ArgA     = 32
+	ArgB     = 40
+	ArgC     = 48
+	ArgHook  = 56
+	ArgsSize = 64
+)
+
+// Sizes of the records in the ring (wire.h), in bytes.
+const (
+	EventSize       = 64
+	EventHeaderSize = 184
+	EventCTSize     = 152
+)
+
+// CPUSlots is the number of per-CPU slots in the counters (CPUS in state.h).
+const CPUSlots = 256
+
+// Stats are the kernel side's counters, in the order of enum stat (state.h).
+type Stats struct {
+	Matched, Packets, LostRing, LostTable, LostFlows, ReadFailed, Reused uint64
+	_                                                                    [9]uint64
+}
+
+// Spec returns the compiled programs and maps. It makes no system call.
+func Spec() (*ebpf.CollectionSpec, error) {
+	return loadStackhop()
+}

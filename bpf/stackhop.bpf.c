@@ -1,0 +1,303 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The programs. Each serves several rows of the hook table (tracer/hooks.go),
+ * which says how to attach it and where its arguments are: user space replaces
+ * hook_args() and sets type and target, so no function's name stands here. The
+ * section only tells the loader that this is a program.
+ */
+#include "hook.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Off, or an skb that surely is not followed: the way of most packets. */
+#define ARGS_OR_RETURN(a, ret)                       \
+	struct hook_args a;                          \
+	if (!enabled)                                \
+		return ret;                          \
+	hook_args(ctx, &a);                          \
+	hit(&a);
+
+#define PACKET_OR_RETURN(a, skb, p, ret)             \
+	u64 skb;                                     \
+	struct packet *p;                            \
+	if (!maybe_tracked(a.skb))                   \
+		return ret;                          \
+	skb = number(&a.skb);                        \
+	p = find_life(skb);                          \
+	if (!p)                                      \
+		return ret;
+
+/* A packet passes. */
+SEC("kprobe")
+int path(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, 0, 0, data);
+	return 0;
+}
+
+/* A packet passes and may have got a conntrack entry, or changed it. */
+SEC("kprobe")
+int track(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, HOW_CT, 0, data);
+	return 0;
+}
+
+/* tc: -1 is TC_ACT_UNSPEC and TCX_NEXT, both leave the packet to others. */
+SEC("tc")
+int tc_path(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, -1)
+	PACKET_OR_RETURN(a, skb, p, -1)
+	follow_packet(&a, skb, p, 0, 0, data);
+	return -1;
+}
+
+/* A packet goes to a device. */
+SEC("kprobe")
+int device(void *ctx)
+{
+	ARGS_OR_RETURN(a, 0)
+	follow_entry(&a, 0);
+	return 0;
+}
+
+/* A packet comes from a device, before network_header is set. */
+SEC("kprobe")
+int receive(void *ctx)
+{
+	ARGS_OR_RETURN(a, 0)
+	follow_entry(&a, HOW_AT_DATA);
+	return 0;
+}
+
+/* A socket, or the kernel itself, sends. */
+SEC("kprobe")
+int socket_out(void *ctx)
+{
+	ARGS_OR_RETURN(a, 0)
+	follow_entry(&a, HOW_BEGINS | HOW_TASK);
+	return 0;
+}
+
+/* A socket takes the packet. */
+SEC("kprobe")
+int socket_in(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	socket_of(number(&a.sk), false, data);
+	follow_packet(&a, skb, p, HOW_NO_DEV | HOW_NO_HEADER, 0, data);
+	return 0;
+}
+
+/* A netfilter hook point or rule set begins. */
+SEC("kprobe")
+int netfilter(void *ctx)
+{
+	u64 data[3] = {};
+	u8 pf = 0, hook = 0;
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	struct nf_hook_state *st = (void *)a.state;
+
+	if (st) {
+		bpf_core_read(&pf, sizeof(pf), &st->pf);
+		bpf_core_read(&hook, sizeof(hook), &st->hook);
+	}
+	data[0] = pf | (u64)hook << 8;
+	follow_packet(&a, skb, p, HOW_CT, 0, data);
+	return 0;
+}
+
+/*
+ * a.a: what a netfilter function returned. Only NF_DROP is told: the skb still
+ * exists then (nf_hook_slow frees it), while after NF_STOLEN its address may
+ * already belong to another.
+ */
+SEC("kprobe")
+int verdict(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	if ((u8)low32(a.a) != 0)
+		return 0;
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, HOW_NO_HEADER, 0, data);
+	return 0;
+}
+
+/* The kernel answers the packet with an ICMP error; a.a type, a.b code. */
+SEC("kprobe")
+int icmp_send(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	data[0] = (u8)number(&a.a) | (u64)(u8)number(&a.b) << 8;
+	follow_packet(&a, skb, p, HOW_NO_DEV, 0, data);
+	expect_answer(p);
+	return 0;
+}
+
+/* The kernel may answer the packet with a TCP packet: RST or SYN-ACK. */
+SEC("kprobe")
+int answer(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, HOW_NO_DEV | HOW_NO_HEADER, 0, data);
+	expect_answer(p);
+	return 0;
+}
+
+/* A virtual service schedules; ip_vs_conn_new follows on this CPU. */
+SEC("kprobe")
+int schedule(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	causes[this_cpu()].skb = 0;
+	PACKET_OR_RETURN(a, skb, p, 0)
+	causes[this_cpu()].skb = skb;
+	follow_packet(&a, skb, p, 0, 0, data);
+	return 0;
+}
+
+/* The real server was chosen: a.a its address, a.b its port, a.c its family. */
+SEC("kprobe")
+int conn_new(void *ctx)
+{
+	u64 data[3] = {};
+	struct packet *p;
+	u64 skb;
+	ARGS_OR_RETURN(a, 0)
+	skb = causes[this_cpu()].skb;
+	if (!skb)
+		return 0;
+	p = find_life(skb);
+	if (!p)
+		return 0;
+	bpf_probe_read_kernel(data, 16, (void *)number(&a.a));
+	data[2] = (number(&a.b) & 0xffff) | (number(&a.c) & 0xffff) << 16;
+	follow_packet(&a, skb, p, HOW_NO_HEADER, 0, data);
+	return 0;
+}
+
+/* Dropped: a.a the reason (0 below 5.17), a.b where. */
+SEC("kprobe")
+int drop(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	data[0] = (u32)number(&a.a);
+	data[1] = number(&a.b);
+	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
+	return 0;
+}
+
+/* Freed. */
+SEC("kprobe")
+int end(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
+	return 0;
+}
+
+/* Merged into a.a by GRO, if a.b (the return value) is 0. */
+SEC("kprobe")
+int merge(void *ctx)
+{
+	u64 data[3] = {};
+	struct packet *into;
+	ARGS_OR_RETURN(a, 0)
+	if (low32(a.b))
+		return 0;
+	PACKET_OR_RETURN(a, skb, p, 0)
+	into = find_life(number(&a.a));
+	data[0] = into ? into->id : 0;
+	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
+	return 0;
+}
+
+/*
+ * adopt lets a new skb inherit from the packet it was made of. It is a function
+ * of its own to the verifier, which looks at it once and not for each segment.
+ */
+__noinline int adopt(u64 hook, u64 parent, u64 child)
+{
+	struct packet *from = find_life(parent), *p;
+	struct headers h = {};
+	u64 data[3] = {};
+	struct span s;
+
+	if (!from)
+		return 0;
+	end_life(child);
+	p = begin_life(child);
+	if (!p)
+		return 0;
+	p->flow = from->flow;
+	p->flags = from->flags;
+	p->tuple = from->tuple;
+	p->netns = from->netns;
+	p->ct = from->ct;
+	h.tuple = from->tuple;
+	if (!find_network(child, false, &s) && !parse(&s, &h)) {
+		read_rest(child, &s, &h);
+		p->tuple = h.tuple;
+		p->invariant = invariant_of(&s, &h);
+	}
+	send_headers(hook, p, EVENT_FIRST, 0, data, from->id, &h);
+	return 0;
+}
+
+/* Cloned or copied: a.a is the new skb. */
+SEC("kprobe")
+int clone(void *ctx)
+{
+	u64 child;
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	child = number(&a.a);
+	if (child)
+		adopt(a.hook, skb, child);
+	return 0;
+}
+
+/* Cut into segments: a.a is the first of a list, or an error. */
+#define MAX_SEGMENTS 64
+SEC("kprobe")
+int segment(void *ctx)
+{
+	u64 child;
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	child = number(&a.a);
+	for (int i = 0; i < MAX_SEGMENTS; i++) {
+		struct sk_buff *b = (void *)child;
+		struct sk_buff *next = 0;
+
+		if (!child || child > (u64)-4096)
+			break;
+		adopt(a.hook, skb, child);
+		bpf_core_read(&next, sizeof(next), &b->next);
+		child = (u64)next;
+	}
+	return 0;
+}

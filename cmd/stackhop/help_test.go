@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestHelp(t *testing.T) {
+	for name, args := range map[string][]string{
+		"help":            {"stackhop"},
+		"help flag":       {"stackhop", "--help"},
+		"help trace":      {"stackhop", "trace", "--help"},
+		"help hooks":      {"stackhop", "hooks", "-h"},
+		"help doctor":     {"stackhop", "doctor", "--help"},
+		"help completion": {"stackhop", "completion", "--help"},
+		"help version":    {"stackhop", "version", "--help"},
+		"help kubectl":    {"/usr/local/bin/kubectl-stackhop", "trace", "--help"},
+		"kubectl refusal": {"kubectl-stackhop", "trace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.golden(t, run(w.sys, args), args)
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		w := newWorld(t)
+		if status := w.run(arg); status != exitDone {
+			t.Errorf("%s: status %d, %s", arg, status, w.stderr.String())
+		}
+		for _, want := range []string{"stackhop", "commit", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH} {
+			if !strings.Contains(w.stdout.String(), want) {
+				t.Errorf("%s: %q has no %s", arg, w.stdout.String(), want)
+			}
+		}
+	}
+}
+
+func TestCompletionWords(t *testing.T) {
+	const ask = "--generate-bash-completion"
+	tests := []struct {
+		name         string
+		args         []string
+		has, without string
+	}{
+		{"commands", []string{ask}, "trace\n", "--from"},
+		{"flags", []string{"trace", "--", ask}, "", "--from"},
+		{"flags of trace", []string{"trace", "-", ask}, "--from\n", "--shell"},
+		{"shells", []string{"completion", ask}, "bash\nzsh\nfish\n", "--from"},
+		{"of a command of its own", []string{"trace", "--all", "--", "curl", ask}, "", "t"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			if status := w.run(tt.args...); status != exitDone {
+				t.Errorf("status %d, %s", status, w.stderr.String())
+			}
+			out := w.stdout.String()
+			if !strings.Contains(out, tt.has) || strings.Contains(out, tt.without) {
+				t.Errorf("words %q, want those with %q and without %q", out, tt.has, tt.without)
+			}
+			if w.tr.closed > 0 || w.config.All {
+				t.Error("completing words began a trace")
+			}
+		})
+	}
+}
+
+// TestCompletionScripts lets the shells that there are read their scripts.
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range shells {
+		w := newWorld(t)
+		if status := w.run("completion", shell); status != exitDone || !strings.Contains(w.stdout.String(), "--generate-bash-completion") {
+			t.Errorf("%s: status %d, %s%s", shell, status, w.stdout.String(), w.stderr.String())
+		}
+		path, err := exec.LookPath(shell)
+		if err != nil {
+			continue // the script is fixed text, checked where the shell is
+		}
+		cmd := exec.Command(path, "-n")
+		cmd.Stdin = &w.stdout
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s does not read its script: %v %s", shell, err, out)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/tracer"
+)
+
+// netnsDir is where iproute2 keeps named namespaces.
+const netnsDir = "/run/netns"
+
+func newTracer(cfg tracer.Config) (liveTracer, error) {
+	t, err := tracer.New(cfg)
+	if err != nil {
+		return nil, err // not a nil pointer in a non-nil interface
+	}
+	return t, nil
+}
+
+// netnsNames lists the named namespaces.
+func netnsNames() []string {
+	entries, err := os.ReadDir(netnsDir)
+	if err != nil {
+		return nil // there is no such directory before the first is named
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// netnsAddrs lists the addresses on the devices of a namespace that are up.
+// Those that are down are left out: kube-ipvs0 holds every service of the
+// cluster.
+func netnsAddrs(nameOrInode string) ([]netip.Addr, error) {
+	path, err := netnsPath(nameOrInode)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var addrs []netip.Addr
+	done := make(chan error)
+	go func() {
+		// The thread is never unlocked: it is in another namespace now, and
+		// ends with the goroutine.
+		runtime.LockOSThread()
+		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter the namespace: %w", err)
+			return
+		}
+		var err error
+		addrs, err = upAddrs()
+		done <- err
+	}()
+	return addrs, <-done
+}
+
+// netnsPath finds the file of a namespace.
+func netnsPath(nameOrInode string) (string, error) {
+	inode, err := strconv.ParseUint(nameOrInode, 10, 32)
+	if err != nil {
+		path := filepath.Join(netnsDir, nameOrInode)
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("no such namespace in %s", netnsDir)
+		}
+		return path, nil
+	}
+	for _, pattern := range []string{netnsDir + "/*", "/proc/[0-9]*/ns/net"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", err
+		}
+		for _, p := range paths {
+			var st unix.Stat_t
+			// Processes come and go while we look.
+			if unix.Stat(p, &st) == nil && st.Ino == inode {
+				return p, nil
+			}
+		}
+	}
+	return "", errors.New("no process and no name has the namespace with this inode")
+}
+
+func upAddrs() ([]netip.Addr, error) {
+	devices, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, d := range devices {
+		if d.Flags&net.FlagUp == 0 || d.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := d.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			// Every namespace has link-local addresses, which select nothing
+			// in particular.
+			if err == nil && !p.Addr().IsLinkLocalUnicast() {
+				out = append(out, p.Addr().Unmap())
+			}
+		}
+	}
+	return out, nil
+}

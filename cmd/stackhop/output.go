@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// newRenderer returns the renderer of an output form. Colours are for people at
+// a terminal who did not refuse them.
+func newRenderer(sys *system, form string, noColor bool, w io.Writer) events.Renderer {
+	color := sys.terminal && !noColor && sys.getenv("NO_COLOR") == "" && sys.getenv("TERM") != "dumb"
+	switch form {
+	case "json":
+		return &events.JSONRenderer{W: w}
+	case "tree":
+		return &events.TreeRenderer{W: w, Color: color}
+	}
+	return &events.LineRenderer{W: w, Color: color}
+}
+
+// output writes rendered traversals to a writer that may be slow, from a
+// goroutine of its own, so that whoever renders can still be stopped. While the
+// writer does not keep up the one who renders waits, and the rings fill: what is
+// lost then is counted there.
+type output struct {
+	w  io.Writer
+	ch chan chunk
+	wg sync.WaitGroup
+
+	buf      bytes.Buffer // rendered, not handed over yet
+	rendered int          // traversals in buf
+
+	unwritten atomic.Int64 // traversals rendered, but not written
+	broken    atomic.Pointer[error]
+}
+
+// chunk is some traversals, rendered.
+type chunk struct {
+	data       []byte
+	traversals int
+}
+
+const (
+	outputChunk  = 64 << 10 // bytes above which is not waited for the next tick
+	outputChunks = 64
+)
+
+func newOutput(w io.Writer) *output {
+	o := &output{w: w, ch: make(chan chunk, outputChunks)}
+	o.wg.Go(func() {
+		for c := range o.ch {
+			if o.err() != nil {
+				continue
+			}
+			if _, err := o.w.Write(c.data); err != nil {
+				o.broken.Store(&err)
+				continue
+			}
+			o.unwritten.Add(-int64(c.traversals))
+		}
+	})
+	return o
+}
+
+// Write takes the text of one traversal from the renderer.
+func (o *output) Write(p []byte) (int, error) {
+	o.rendered++
+	o.unwritten.Add(1)
+	return o.buf.Write(p)
+}
+
+// full says that flush should not wait for the next tick.
+func (o *output) full() bool { return o.buf.Len() >= outputChunk }
+
+// flush hands over what was rendered. It waits for room until ctx is done.
+func (o *output) flush(ctx context.Context) {
+	if o.rendered == 0 {
+		return
+	}
+	c := chunk{data: bytes.Clone(o.buf.Bytes()), traversals: o.rendered}
+	o.buf.Reset()
+	o.rendered = 0
+	select {
+	case o.ch <- c: // also if ctx is done
+		return
+	default:
+	}
+	select {
+	case o.ch <- c:
+	case <-ctx.Done():
+	}
+}
+
+// err is why nothing can be written any more.
+func (o *output) err() error {
+	if p := o.broken.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// close writes what is left, for at most the given time, and returns how many
+// traversals could not be written.
+func (o *output) close(patience time.Duration) int64 {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	o.flush(ctx)
+	close(o.ch)
+	done := make(chan struct{})
+	go func() {
+		o.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		// The writer hangs in a system call, which ends with the process.
+	}
+	return o.unwritten.Load()
+}
+
+// closedPipe says whether err is that the reader of a pipe is gone.
+func closedPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// After the COMMAND has ended its packets settle: until none is open and none
+// was seen for settleQuiet, but settleLimit at most. The longest wait is for a
+// neighbour that does not answer, three seconds.
+const (
+	settleQuiet = 300 * time.Millisecond
+	settleLimit = 5 * time.Second
+)
+
+// outputPatience is how long the output may take after the end. Together with
+// childPatience it keeps the promise to end within two seconds.
+const outputPatience = 800 * time.Millisecond
+
+// bounds end a run.
+type bounds struct {
+	limit     time.Duration // 0: none
+	count     int           // traversals shown; 0: no limit
+	child     *child        // nil: none
+	readyFile string        // empty: none
+}
+
+// session is one run of a tracer whose events become traversals on the output.
+// Everything happens in the goroutine of Run, told the time by Tick: no clock of
+// its own, so that a test's time is as good as the kernel's.
+type session struct {
+	bounds
+	failedOnly bool
+	stitcher   *events.Stitcher
+	render     events.Renderer
+	out        *output
+	ctx        context.Context //nolint:containedctx // of the one Run
+	cancel     context.CancelFunc
+
+	begun   bool
+	start   uint64 // all times in ns of Tick
+	childAt uint64 // when the child was found to have ended; 0: not yet
+	active  uint64 // last tick with events
+	busy    bool   // events since then
+	shown   int
+	err     error // what went wrong
+}
+
+// Event takes an event from the tracer.
+func (s *session) Event(e *events.Event) {
+	s.busy = true
+	s.stitcher.Add(e)
+}
+
+// Tick is the clock of the session.
+func (s *session) Tick(now uint64) {
+	if !s.begun {
+		s.begun = true
+		s.start = now
+		if err := s.ready(); err != nil {
+			s.end(err)
+		}
+	}
+	if s.busy {
+		s.busy = false
+		s.active = now
+	}
+	s.stitcher.Advance(now)
+	s.out.flush(s.ctx)
+	switch {
+	case s.out.err() != nil:
+		s.end(nil) // finish reports it
+	case s.limit > 0 && now-s.start >= uint64(s.limit):
+		s.end(nil)
+	case s.child != nil && s.settled(now):
+		s.end(nil)
+	}
+}
+
+// ready tells whoever waits for it that everything is attached and on.
+func (s *session) ready() error {
+	if s.readyFile != "" {
+		text := strconv.Itoa(os.Getpid()) + "\n"
+		if err := os.WriteFile(s.readyFile, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write the ready file: %w", err)
+		}
+	}
+	if s.child != nil {
+		return s.child.start()
+	}
+	return nil
+}
+
+// settled says whether the child has ended and its packets have settled.
+func (s *session) settled(now uint64) bool {
+	if s.childAt == 0 {
+		if s.err != nil || !s.child.ended() {
+			return false
+		}
+		s.childAt = max(now, 1)
+	}
+	since := max(s.childAt, s.active)
+	quiet := s.stitcher.Stats().Open == 0 && now-since >= uint64(settleQuiet)
+	return quiet || now-s.childAt >= uint64(settleLimit)
+}
+
+// end ends the run; the first error counts.
+func (s *session) end(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+	s.cancel()
+}
+
+// show is called by the stitcher for each traversal.
+func (s *session) show(t *events.Traversal) {
+	if s.failedOnly && (t.Verdict == events.Delivered || t.Verdict == events.LeftNode) {
+		return
+	}
+	if s.count > 0 && s.shown >= s.count {
+		return
+	}
+	s.shown++
+	if err := s.render.Render(t); err != nil {
+		s.end(err)
+	}
+	if s.out.full() {
+		s.out.flush(s.ctx)
+	}
+	if s.count > 0 && s.shown >= s.count {
+		s.end(nil)
+	}
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/tracer"
+)
+
+// outcome is what a run came to.
+type outcome struct {
+	kernel    tracer.Stats
+	stitched  events.StitchStats
+	shown     int   // traversals given to the renderer
+	unwritten int64 // traversals that could not be written
+}
+
+// lost is what was lost, by stage: the tracer's stages and ours.
+func (o *outcome) lost() map[string]uint64 {
+	all := map[string]uint64{}
+	maps.Copy(all, o.kernel.Lost)
+	all["stitch"] = o.stitched.Overlong
+	all["evicted"] = o.stitched.Evicted
+	all["output"] = uint64(max(o.unwritten, 0))
+	maps.DeleteFunc(all, func(_ string, n uint64) bool { return n == 0 })
+	return all
+}
+
+// summary is the text that closes a run.
+func (o *outcome) summary() string {
+	lost := o.lost()
+	text := fmt.Sprintf("%s matched with %s, %d delivered to user space, ",
+		plural(o.kernel.Packets, "packet"), plural(o.kernel.Matched, "event"), o.kernel.Delivered)
+	if len(lost) == 0 {
+		text += "0 lost"
+	} else {
+		var parts []string
+		for _, stage := range slices.Sorted(maps.Keys(lost)) {
+			parts = append(parts, fmt.Sprintf("%s %d", stage, lost[stage]))
+		}
+		text += "LOST " + strings.Join(parts, ", ")
+	}
+	st := &o.stitched
+	text += "\nstackhop: " + plural(st.Traversals, "traversal")
+	sep := ": "
+	for _, v := range []struct {
+		verdict events.Verdict
+		n       uint64
+	}{
+		{events.Delivered, st.Delivered}, {events.LeftNode, st.LeftNode}, {events.Terminated, st.Terminated},
+		{events.InFlight, st.InFlight}, {events.Incomplete, st.Incomplete},
+	} {
+		if v.n > 0 {
+			text += fmt.Sprintf("%s%d %s", sep, v.n, v.verdict)
+			sep = ", "
+		}
+	}
+	if n := uint64(o.shown); n != st.Traversals {
+		text += fmt.Sprintf("; %d shown", n)
+	}
+	return text
+}
+
+// status is the exit status that --exit-status asks for.
+func (o *outcome) status() int {
+	switch {
+	case len(o.lost()) > 0 || o.stitched.Lost > 0:
+		return exitLost
+	case o.stitched.Terminated > 0:
+		return exitTerminated
+	case o.stitched.Traversals == 0:
+		return exitNothing
+	}
+	return exitDone
+}
+
+func plural(n uint64, noun string) string {
+	s := strconv.FormatUint(n, 10) + " " + noun
+	if n != 1 {
+		s += "s"
+	}
+	return s
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/tracer"
+)
+
+// liveTracer is what the commands need of a tracer.Tracer.
+type liveTracer interface {
+	Run(ctx context.Context, sink tracer.Sink) error
+	Table() []events.Hook
+	Names() events.Names
+	Wall(mono uint64) time.Time
+	HasFunctions() bool
+	Stats() tracer.Stats
+	Attached() []tracer.HookStatus
+	Close() error
+}
+
+// system is everything outside this program that it touches, so that tests can
+// put something else in its place.
+type system struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	hostname       func() (string, error)
+	// terminal says whether stdout is one.
+	terminal bool
+	// signals delivers the signals that end a run, until stop is called.
+	signals func() (ch <-chan os.Signal, stop func())
+	// exit ends the process at once.
+	exit func(code int)
+
+	newTracer func(tracer.Config) (liveTracer, error)
+	probe     func() (*tracer.Kernel, error)
+	hookTable func() ([]tracer.HookStatus, error)
+	// netnsAddrs lists the addresses of a namespace, given by its name in
+	// /run/netns or its inode; netnsNames lists the names there are.
+	netnsAddrs func(nameOrInode string) ([]netip.Addr, error)
+	netnsNames func() []string
+}
+
+func newSystem() *system {
+	return &system{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.Getenv, hostname: os.Hostname, terminal: isTerminal(os.Stdout),
+		signals: notifySignals, exit: os.Exit,
+		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable,
+		netnsAddrs: netnsAddrs, netnsNames: netnsNames,
+	}
+}
+
+// isTerminal is good enough to choose colours: the other character devices do
+// not mind them.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+func notifySignals() (<-chan os.Signal, func()) {
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	// Without a handler a write to a closed standard output kills the
+	// process. signal.Ignore would be inherited by the COMMAND.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	return ch, func() {
+		signal.Stop(ch)
+		signal.Stop(pipe)
+	}
+}
+
+// interruptible returns a context that the first signal cancels. A second one
+// ends the process at once: the kernel side goes with it.
+func (sys *system) interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	ch, release := sys.signals()
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	wg.Go(func() {
+		for range 2 {
+			select {
+			case <-ch:
+				if ctx.Err() != nil {
+					sys.exit(exitError)
+					return
+				}
+				cancel()
+			case <-over:
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel()
+		close(over)
+		wg.Wait()
+		release()
+	}
+}
+
+// lockedWriter lets several goroutines write whole messages.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

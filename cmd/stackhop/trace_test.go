@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stackhop/stackhop/tracer"
+)
+
+// TestTraceOutput is what a user sees of three traversals: case 6 and case 7
+// with its answer.
+func TestTraceOutput(t *testing.T) {
+	for name, args := range map[string][]string{
+		"trace line":        {"trace", "--for", "1s", "tcp"},
+		"trace tree":        {"trace", "--for", "1s", "tcp", "-o", "tree"},
+		"trace json":        {"trace", "--for", "1s", "-o", "json", "tcp"},
+		"trace all":         {"trace", "--for", "1s", "--all"},
+		"trace failed":      {"trace", "--for", "1s", "--failed", "tcp"},
+		"trace count":       {"trace", "--count", "2", "tcp"},
+		"trace exit status": {"trace", "--for", "1s", "--exit-status", "tcp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			status := w.run(args...)
+			if w.tr.closed != 1 {
+				t.Errorf("the tracer was closed %d times", w.tr.closed)
+			}
+			w.golden(t, status, args)
+		})
+	}
+}
+
+func TestTraceColor(t *testing.T) {
+	tests := []struct {
+		name     string
+		terminal bool
+		args     []string
+		env      map[string]string
+		want     bool
+	}{
+		{name: "terminal", terminal: true, want: true},
+		{name: "pipe"},
+		{name: "flag", terminal: true, args: []string{"--no-color"}},
+		{name: "NO_COLOR", terminal: true, env: map[string]string{"NO_COLOR": "1"}},
+		{name: "empty NO_COLOR", terminal: true, env: map[string]string{"NO_COLOR": ""}, want: true},
+		{name: "dumb", terminal: true, env: map[string]string{"TERM": "dumb"}},
+		{name: "json", terminal: true, args: []string{"-o", "json"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.sys.terminal = tt.terminal
+			w.sys.getenv = func(k string) string { return tt.env[k] }
+			w.run(append([]string{"trace", "--count", "1", "tcp"}, tt.args...)...)
+			if got := strings.Contains(w.stdout.String(), "\x1b["); got != tt.want {
+				t.Errorf("colours: %t, want %t: %q", got, tt.want, w.stdout.String())
+			}
+		})
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*world)
+		flag   bool
+		want   int
+	}{
+		{"terminated, not asked", func(*world) {}, false, exitDone},
+		{"terminated", func(*world) {}, true, exitTerminated},
+		{"lost before terminated", func(w *world) { w.tr.stats.Lost["ring"] = 3 }, true, exitLost},
+		{"lost, not asked", func(w *world) { w.tr.stats.Lost["ring"] = 3 }, false, exitDone},
+		{"lost by sequence", func(w *world) { w.tr.capture.Events = w.tr.capture.Events[1:] }, true, exitLost},
+		{"nothing", func(w *world) { w.tr.capture.Events = nil }, true, exitNothing},
+		{"nothing, not asked", func(w *world) { w.tr.capture.Events = nil }, false, exitDone},
+		{"run failed", func(w *world) { w.tr.runErr = errors.New("ring gone") }, true, exitError},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			tt.change(w)
+			args := []string{"trace", "--for", "1s", "tcp"}
+			if tt.flag {
+				args = append(args, "--exit-status")
+			}
+			if got := w.run(args...); got != tt.want {
+				t.Errorf("status %d, want %d: %s", got, tt.want, w.stderr.String())
+			}
+			if tt.want == exitLost && w.tr.stats.Lost["ring"] > 0 && !strings.Contains(w.stderr.String(), "LOST ring 3") {
+				t.Errorf("the summary does not tell: %s", w.stderr.String())
+			}
+		})
+	}
+}
+
+// TestCommand runs this test binary as the COMMAND.
+func TestCommand(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "ready")
+	tests := []struct {
+		name, says string // what the command is told to do, and what it then says
+		stderr     string
+	}{
+		{"ends well", "hello from the command", "hello from the command"},
+		{"fails", "fail", "COMMAND: exit status 7"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			t.Setenv("STACKHOP_TEST_COMMAND", tt.says)
+			status := w.run("trace", "tcp", "--ready-file", ready, "-o", "json", "--", os.Args[0], "-test.run", "TestCommandItself")
+			if status != exitDone {
+				t.Errorf("status %d", status)
+			}
+			if strings.Count(w.stdout.String(), "\n") != 3 {
+				t.Errorf("stdout is not 3 traversals:\n%s", w.stdout.String())
+			}
+			if !strings.Contains(w.stderr.String(), tt.stderr) {
+				t.Errorf("stderr has no %q:\n%s", tt.stderr, w.stderr.String())
+			}
+			if _, err := os.Stat(ready); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestCommandItself is the COMMAND of the test above.
+func TestCommandItself(*testing.T) {
+	switch says := os.Getenv("STACKHOP_TEST_COMMAND"); says {
+	case "":
+	case "fail":
+		os.Exit(7)
+	case "wait":
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the other end closes it
+	default:
+		_, _ = os.Stdout.WriteString(says + "\n")
+	}
+}
+
+// TestCommandIsEnded: a bound that is reached ends the command too.
+func TestCommandIsEnded(t *testing.T) {
+	t.Setenv("STACKHOP_TEST_COMMAND", "wait")
+	w := newWorld(t)
+	stdin, hold, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	defer stdin.Close()
+	w.sys.stdin = stdin
+	if status := w.run("trace", "tcp", "--for", "1s", "--", os.Args[0], "-test.run", "TestCommandItself"); status != exitDone {
+		t.Errorf("status %d: %s", status, w.stderr.String())
+	}
+	if !strings.Contains(w.stderr.String(), "COMMAND: signal: terminated") {
+		t.Errorf("stderr %q", w.stderr.String())
+	}
+}
+
+func TestReadyFile(t *testing.T) {
+	dir := t.TempDir()
+	ready := filepath.Join(dir, "ready")
+	if err := os.WriteFile(ready, []byte("stale"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	attach := w.sys.newTracer
+	w.sys.newTracer = func(c tracer.Config) (liveTracer, error) {
+		if _, err := os.Stat(ready); err == nil {
+			t.Error("the stale file is still there before anything is attached")
+		}
+		return attach(c)
+	}
+	if status := w.run("trace", "tcp", "--count", "1", "--ready-file", ready); status != exitDone {
+		t.Errorf("status %d: %s", status, w.stderr.String())
+	}
+	if data, err := os.ReadFile(ready); err != nil || string(data) == "stale" {
+		t.Errorf("ready file %q, %v", data, err)
+	}
+
+	w = newWorld(t)
+	if status := w.run("trace", "tcp", "--ready-file", filepath.Join(dir, "no", "ready")); status != exitError || w.tr.closed != 1 {
+		t.Errorf("status %d, closed %d: %s", status, w.tr.closed, w.stderr.String())
+	}
+}
+
+func TestSignals(t *testing.T) {
+	w := newWorld(t)
+	w.tr.afterTick = func(n int) {
+		if n == 20 {
+			w.signals <- os.Interrupt
+		}
+	}
+	if status := w.run("trace", "tcp"); status != exitDone {
+		t.Errorf("status %d", status)
+	}
+	if !strings.Contains(w.stderr.String(), "3 traversals: ") {
+		t.Errorf("no summary: %s", w.stderr.String())
+	}
+}
+
+// TestSecondSignal comes while the run does not end.
+func TestSecondSignal(t *testing.T) {
+	w := newWorld(t)
+	w.tr.afterTick = func(n int) {
+		if n == 2 {
+			w.signals <- os.Interrupt
+			w.signals <- syscall.SIGTERM
+			if code := <-w.exited; code != exitError {
+				t.Errorf("exit status %d", code)
+			}
+		}
+	}
+	w.run("trace", "tcp")
+}
+
+// brokenWriter fails as a pipe without a reader, or a full disk.
+type brokenWriter struct{ err error }
+
+func (b brokenWriter) Write([]byte) (int, error) { return 0, b.err }
+
+func TestBrokenOutput(t *testing.T) {
+	w := newWorld(t)
+	w.sys.stdout = brokenWriter{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}}
+	if status := w.run("trace", "tcp"); status != exitDone {
+		t.Errorf("closed pipe: status %d", status)
+	}
+	if strings.Contains(w.stderr.String(), "pipe") || strings.Contains(w.stderr.String(), "traversal") {
+		t.Errorf("closed pipe: not quiet: %s", w.stderr.String())
+	}
+
+	w = newWorld(t)
+	w.sys.stdout = brokenWriter{syscall.ENOSPC}
+	if status := w.run("trace", "tcp"); status != exitError {
+		t.Errorf("full disk: status %d", status)
+	}
+	for _, want := range []string{"LOST output 3", "write to standard output: no space left on device"} {
+		if !strings.Contains(w.stderr.String(), want) {
+			t.Errorf("full disk: no %q in %s", want, w.stderr.String())
+		}
+	}
+}
+
+// stuckWriter does not take anything until it is released.
+type stuckWriter struct{ release chan struct{} }
+
+func (s stuckWriter) Write(p []byte) (int, error) {
+	<-s.release
+	return len(p), nil
+}
+
+// TestStuckOutput: a reader that does not read cannot keep the program from
+// ending.
+func TestStuckOutput(t *testing.T) {
+	w := newWorld(t)
+	stuck := stuckWriter{make(chan struct{})}
+	defer close(stuck.release)
+	w.sys.stdout = stuck
+	begin := time.Now()
+	w.run("trace", "tcp", "--for", "1s")
+	if d := time.Since(begin); d > 2*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if !strings.Contains(w.stderr.String(), "LOST output 3") {
+		t.Errorf("not told: %s", w.stderr.String())
+	}
+}
+
+func TestTracepointsOnly(t *testing.T) {
+	w := newWorld(t)
+	w.tr.hasFunctions = false
+	w.run("trace", "tcp", "--hooks", "tracepoints", "--count", "1")
+	if w.config.Hooks != "tracepoints" || !strings.Contains(w.stderr.String(), "tracepoints only: IPVS") {
+		t.Errorf("hooks %q: %s", w.config.Hooks, w.stderr.String())
+	}
+}
+
+func TestOnlyNode(t *testing.T) {
+	w := newWorld(t)
+	path := namesFile(t, someNames)
+	if status := w.run("trace", "tcp", "--names", path, "--only-node", "n1", "--for", "1s", "-o", "json"); status != exitDone {
+		t.Fatalf("status %d: %s", status, w.stderr.String())
+	}
+	if string(w.config.NamesFile) != someNames {
+		t.Errorf("the tracer got the names file %q", w.config.NamesFile)
+	}
+	if strings.Contains(w.stdout.String(), `"name":"n2"`) {
+		t.Errorf("n2 is there:\n%s", w.stdout.String())
+	}
+}
+
+// TestNoGoroutineStays: whoever starts one waits for it.
+func TestNoGoroutineStays(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 20 {
+		newWorld(t).run("trace", "tcp", "--count", "1")
+	}
+	if after := runtime.NumGoroutine(); after > before+1 { // the last one may still be ending
+		t.Errorf("%d goroutines, %d before", after, before)
+	}
+}
+
+func TestHooksAndDoctor(t *testing.T) {
+	for name, args := range map[string][]string{
+		"hooks table":      {"hooks"},
+		"hooks json":       {"hooks", "-o", "json"},
+		"hooks count":      {"hooks", "--count"},
+		"hooks count json": {"hooks", "--count", "--for", "1s", "-o", "json"},
+		"doctor text":      {"doctor"},
+		"doctor json":      {"doctor", "-o", "json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.golden(t, w.run(args...), args)
+		})
+	}
+	w := newWorld(t)
+	w.run("hooks", "--count")
+	if !w.config.Count || w.config.All || w.config.Select.String() != "0 = 1" {
+		t.Errorf("counting with %+v", w.config)
+	}
+	for _, can := range []bool{true, false} {
+		w := newWorld(t)
+		k := someKernel()
+		k.CanTrace, k.CanTracepoints = can, can
+		w.sys.probe = func() (*tracer.Kernel, error) { return k, nil }
+		want := exitError
+		if can {
+			want = exitDone
+		}
+		if status := w.run("doctor"); status != want {
+			t.Errorf("doctor: status %d, can trace: %t", status, can)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// toPod brings a packet into the pod nginx by a node's real eth0.
+func toPod(flags string) string {
+	return `
+	real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,` + flags + `
+	real/eth0 ip_rcv_core
+	real/eth0 ip_forward
+	real/cni0 ip_output
+	real/cni0 net_dev_queue
+	real/cni0 br_dev_xmit
+	real/vethpod net_dev_queue
+	real/vethpod net_dev_start_xmit
+	pod/eth0 netif_receive_skb
+	pod/eth0 ip_rcv_core
+	pod/eth0 ip_local_deliver
+`
+}
+
+const fromEth = `
+	real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S
+	real/eth0 ip_rcv_core
+`
+
+// endings are ways to end, with what must be said of each.
+var endings = []struct {
+	name, script  string
+	stacks        float64
+	verdict       Verdict
+	where, reason string
+	summary       string // a part of it
+}{
+	{"left", "real/eth0 __ip_local_out h=172.23.97.1:999>198.51.100.9:443,S task=curl:7\nreal/eth0 ip_output\nreal/eth0 net_dev_queue\nreal/eth0 net_dev_start_xmit", 1, LeftNode, "device", "", "1 stack, left the node by eth0"},
+	{"left and freed", "real/eth0 __ip_local_out h=172.23.97.1:999>198.51.100.9:443,S\nreal/eth0 net_dev_start_xmit\nreal/eth0 consume_skb", 1, LeftNode, "device", "", "left the node by eth0"},
+	{"left, freed by a careless driver", "real/eth0 __ip_local_out h=172.23.97.1:999>198.51.100.9:443,S\nreal/eth0 net_dev_start_xmit\nreal/eth0 kfree_skb reason=NOT_SPECIFIED site=net_tx_action", 1, LeftNode, "device", "", "left the node by eth0"},
+	{"queued", "real/eth0 __ip_local_out h=172.23.97.1:999>198.51.100.9:443,S\nreal/eth0 net_dev_queue", 0.5, InFlight, "queue", "", "0.5 stacks so far, in flight: last seen in the queue of a device, at net_dev_queue on real (eth0)"},
+	{"delivered", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv task=nginx:512", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
+	{"tcp frees in name only", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 2, Delivered, "socket", "", "delivered to default/pod"},
+	{"udp buffer full", strings.ReplaceAll(toPod("udp"), ",S", "") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=SOCKET_RCVBUFF site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
+	{"udp buffer full, 5.10", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
+	{"no socket", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81, answered with RST"},
+	{"no socket, 5.10", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81"},
+	{"no socket for data", toPod("A") + "pod/eth0 tcp_v4_rcv\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "no socket for 198.51.100.9:5555→172.23.97.2:81"},
+	{"accept queue", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", 1.5, Terminated, "socket", "listen-overflow", "its accept queue is full"},
+	{"backlog full", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog\npod kfree_skb reason=SOCKET_BACKLOG", 1.5, Terminated, "socket", "backlog-full", "backlog of 172.23.97.2:81 is full"},
+	{"in the backlog", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog", 1.5, InFlight, "socket", "", "waiting in the backlog of its socket"},
+	{"time wait", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_timewait\npod consume_skb", 2, Delivered, "socket", "", "to a connection in TIME_WAIT"},
+	{"rule", fromEth + "real/eth0 nf_hook_slow nf=2\nreal/eth0 nf_conntrack_in\nreal/eth0 nft_do_chain nf=2\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "0.5 stacks, terminated in netfilter: dropped by a rule in netfilter FORWARD (nft_do_chain)"},
+	{"rule, 5.10", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "netfilter INPUT (ipt_do_table)"},
+	{"rule's verdict", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 nft_do_chain nf=1\nreal/eth0 nft_do_chain_ret ret=0\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "netfilter INPUT"},
+	{"reject", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 __icmp_send icmp=3/3\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-reject", "answered with ICMP 3/3"},
+	{"conntrack", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 nf_conntrack_in\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "conntrack", "refused", "PREROUTING"},
+	{"race", fromEth + "real/eth0 nf_hook_slow nf=4\nreal/eth0 __nf_conntrack_confirm\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "conntrack", "confirm-failed", "lost the race"},
+	{"server gone", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 ip_vs_in_hook\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "ipvs", "destination-gone", "172.23.97.2:81 is gone"},
+	{"rp_filter behind a table", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb reason=IP_RPFILTER site=ip_rcv_finish_core", 0.5, Terminated, "routing", "rp-filter", "198.51.100.9:5555 is not reached by eth0"},
+	{"route, 5.10", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb site=ip_rcv_finish_core", 0.5, Terminated, "routing", "no-route", "no route"},
+	{"prohibited", fromEth + "real/eth0 ip_error\nreal/eth0 kfree_skb site=ip_error", 0.5, Terminated, "routing", "unreachable", "172.23.97.2:81 is unreachable"},
+	{"ttl", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=11/0\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "ttl", "its TTL ended"},
+	{"mtu", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=3/4\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "too-big", "60 bytes are too big"},
+	{"neighbour", fromEth + "real/eth0 ip_forward\nreal/cni0 ip_output\nreal/cni0 ip_finish_output2\nreal/cni0 __icmp_send icmp=3/1\nreal/cni0 kfree_skb reason=NEIGH_FAILED site=arp_error_report", 0.5, Terminated, "neighbour", "unresolved", "(cni0)"},
+	{"waits for a neighbour", fromEth + "real/eth0 ip_forward\nreal/cni0 ip_finish_output2", 0.5, InFlight, "neighbour", "", "last seen waiting for a neighbour's link address, at ip_finish_output2 on real (cni0)"},
+	{"other host", fromEth + "real/eth0 kfree_skb reason=OTHERHOST site=ip_rcv_core", 0.5, Terminated, "ip", "other-host", "another host's"},
+	{"unknown reason", fromEth + "real/eth0 ip_forward\nreal/eth0 kfree_skb reason=SOME_NEW_REASON site=some_function", 0.5, Terminated, "forward", "some-new-reason", "dropped at some_function (SOME_NEW_REASON)"},
+	{"no reason at all", fromEth + "real/eth0 kfree_skb", 0.5, Terminated, "ip", "dropped", "dropped at an unknown function"},
+	{"consumed", fromEth + "real/eth0 consume_skb", 0.5, Incomplete, "ip", "consumed", "incomplete: freed without a drop or a delivery"},
+}
+
+func TestEndings(t *testing.T) {
+	for _, tt := range endings {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab()
+			out, _ := stitch(l, l.script(t).add(tt.script).events, nil)
+			if len(out) != 1 {
+				t.Fatalf("%d traversals, want 1", len(out))
+			}
+			got := out[0]
+			if got.Stacks != tt.stacks || got.Verdict != tt.verdict || got.Where != tt.where || got.Reason != tt.reason || !strings.Contains(got.Summary, tt.summary) {
+				t.Errorf("%v %s %s/%s %q\nwant %v %s %s/%s %q", got.Stacks, got.Verdict, got.Where, got.Reason, got.Summary, tt.stacks, tt.verdict, tt.where, tt.reason, tt.summary)
+			}
+			if done := got.Verdict != InFlight && got.Verdict != Incomplete; got.Complete != done {
+				t.Errorf("complete is %v with verdict %s", got.Complete, got.Verdict)
+			}
+		})
+	}
+}
+
+// TestSYNAnswered: a SYN that a listening socket answered was delivered,
+// whether the answer is linked to it or only seen in its flow.
+func TestSYNAnswered(t *testing.T) {
+	syn := toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\n"
+	answer := "pod/eth0 __ip_local_out h=172.23.97.2:81>198.51.100.9:5555,SA\npod/eth0 net_dev_queue\n"
+	for name, text := range map[string]string{
+		"linked":  syn + "pkt=2\nother=1\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+		"by flow": syn + "pkt=2\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab()
+			out, _ := stitch(l, l.script(t).add(text).events, nil)
+			if len(out) != 2 || out[0].Verdict != Delivered {
+				t.Fatalf("%d traversals, the first %+v", len(out), out[0])
+			}
+			if v := out[1].Visits[0]; v.Entered != ViaSocket {
+				t.Errorf("the SYN-ACK entered by %s, want socket", v.Entered)
+			}
+		})
+	}
+}
+
+// TestResetIsAnEndpoints: an RST of a transport layer starts in a visit that
+// counts 1, one of a netfilter rule has only the way out.
+func TestResetIsAnEndpoints(t *testing.T) {
+	const rst = "other=1\npkt=2\nreply\npod/eth0 __ip_local_out h=172.23.97.2:81>198.51.100.9:5555,R\npod/eth0 net_dev_queue\npod/eth0 net_dev_start_xmit\nreal/vethpod netif_receive_skb\nreal/vethpod ip_rcv_core\n"
+	for _, tt := range []struct {
+		name, before string
+		entered      string
+		stacks       float64
+	}{
+		{"transport", "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\n", ViaSocket, 1},
+		{"rule", "pod/eth0 nf_hook_slow nf=1\npod/eth0 ipt_do_table nf=1\npod/eth0 nf_send_reset\n", ViaKernel, 0.5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab()
+			out, _ := stitch(l, l.script(t).add(toPod("S")+tt.before+rst).events, nil)
+			if len(out) != 2 {
+				t.Fatalf("%d traversals, want 2", len(out))
+			}
+			if v := out[1].Visits[0]; v.Entered != tt.entered || v.Stacks != tt.stacks {
+				t.Errorf("entered %s, %v stacks; want %s, %v", v.Entered, v.Stacks, tt.entered, tt.stacks)
+			}
+			if out[1].CausedBy != out[0].ID {
+				t.Errorf("caused by %q, want %q", out[1].CausedBy, out[0].ID)
+			}
+		})
+	}
+}
+
+// TestBeginnings: a packet that is first seen where it came from an observed
+// place has an unknown beginning, and is never delivered.
+func TestBeginnings(t *testing.T) {
+	const rest = "pod/eth0 netif_receive_skb\npod/eth0 ip_rcv_core\npod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\n"
+	for _, tt := range []struct {
+		name, script string
+		known        bool
+	}{
+		{"by a real device", toPod("S") + "pod tcp_v4_do_rcv\n", true},
+		{"by a veth from a pod", "real/vethpod netif_receive_skb h=172.23.97.2:5>172.23.97.3:6,S\nreal/vethpod ip_rcv_core\n" + rest, false},
+		{"in the pod", strings.Replace(rest, "_skb", "_skb h=172.23.97.2:5>172.23.97.3:6,S", 1), false},
+		{"out of nowhere", "pod/eth0 net_dev_queue h=172.23.97.2:5>172.23.97.3:6,S\nreal/vethpod netif_receive_skb\nreal tcp_v4_do_rcv\n", false},
+		{"a copy of something unseen", "other=99\nreal/eth0 skb_clone h=172.23.97.2:5>172.23.97.3:6,S\nreal/eth0 ip_rcv_core\n" + rest, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab()
+			out, _ := stitch(l, l.script(t).add(tt.script).events, nil)
+			if len(out) != 1 {
+				t.Fatalf("%d traversals, want 1", len(out))
+			}
+			if known := out[0].Verdict == Delivered; known != tt.known || out[0].Complete != tt.known {
+				t.Errorf("%s, complete %v: %s", out[0].Verdict, out[0].Complete, out[0].Summary)
+			}
+		})
+	}
+}
+
+// TestSettling: each kind of ending is given out after its own silence.
+func TestSettling(t *testing.T) {
+	ms := uint64(time.Millisecond)
+	for _, tt := range []struct {
+		name, script string
+		after        uint64 // ms of silence
+	}{
+		{"ended", fromEth + "real/eth0 kfree_skb", 100},
+		{"delivered", toPod("S") + "pod tcp_v4_do_rcv", 100},
+		{"left", "real/eth0 __ip_local_out h=172.23.97.1:9>198.51.100.9:4,S\nreal/eth0 net_dev_start_xmit", 250},
+		{"queued", "real/eth0 __ip_local_out h=172.23.97.1:9>198.51.100.9:4,S\nreal/eth0 net_dev_queue", 3000},
+		{"neighbour", "real/eth0 __ip_local_out h=172.23.97.1:9>198.51.100.9:4,S\nreal/eth0 ip_finish_output2", 4500},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab()
+			sc := l.script(t).add(tt.script)
+			n := 0
+			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(*Traversal) { n++ })
+			for i := range sc.events {
+				s.Add(&sc.events[i])
+			}
+			for at := uint64(50); at < tt.after; at += 50 {
+				s.Advance(sc.time + at*ms - 1)
+			}
+			if n != 0 {
+				t.Fatal("given out too early")
+			}
+			s.Advance(sc.time + tt.after*ms)
+			if n != 1 {
+				t.Fatalf("given out %d times, want once", n)
+			}
+			if st := s.Stats(); st.Open != 0 || st.Traversals != 1 || st.Packets != 1 {
+				t.Errorf("stats %+v", st)
+			}
+		})
+	}
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import "net/netip"
+
+// HookID names one row of the hook table of the run that produced an event.
+// The numbers have no meaning across runs; recordings carry their table.
+type HookID uint16
+
+// Hook is what the model needs to know of a row of the hook table.
+type Hook struct {
+	ID      HookID
+	Name    string  // the kernel function, tracepoint or tc attach point
+	Station Station // where on a packet's way it stands
+}
+
+// Flags are properties of an event that the kernel side set.
+type Flags uint8
+
+// Flags of an event.
+const (
+	// FlagFirst marks the first event of a socket buffer's life.
+	FlagFirst Flags = 1 << iota
+	// FlagEnd marks the last one: the buffer was freed, dropped or merged
+	// into another. Its address may be reused from now on.
+	FlagEnd
+	// FlagMatched says that the selection matched at this event or at an
+	// earlier one. Without it the packet is followed only because it might
+	// match once it is translated.
+	FlagMatched
+	// FlagReply marks a packet that runs against the direction in which its
+	// flow was first seen.
+	FlagReply
+	// FlagTask says that the hook ran on behalf of the process in Process:
+	// the process owned the socket at that moment.
+	FlagTask
+)
+
+// Event is one packet seen at one hook. It holds no pointers that need an
+// allocation of their own, so that a reader can fill one Event again and again.
+//
+// Which of the fields after Flags are set depends on the hook's station (see
+// Station) and on Ext.
+type Event struct {
+	Time   uint64 // ns on the kernel's monotonic clock
+	Packet uint64 // one life of one socket buffer; never reused in a run
+	Flow   uint64 // both directions of one connection, through NAT; 0: none yet
+	Hook   HookID
+	// Seq counts the events of this Packet, from 0, also those that were
+	// lost: a gap in Seq is an event that the kernel could not deliver. It
+	// orders the events of a packet across CPUs.
+	Seq     uint16
+	CPU     uint16
+	Flags   Flags
+	Netns   uint32 // inode number of the network namespace
+	Ifindex uint32 // device of the socket buffer in Netns; 0: none
+
+	Other    uint64         // StationClone, StationSegment, StationFragment: the parent Packet; StationMerge: the Packet merged into; on an event with FlagFirst: the Packet that caused this one (0: none)
+	NFFamily uint8          // StationNetfilter, StationTable: NFPROTO_* of linux/netfilter.h
+	NFHook   uint8          // StationNetfilter, StationTable: NF_INET_* hook number
+	Reason   uint32         // StationDrop: enum skb_drop_reason of the traced kernel; 0 below 5.17
+	Location uint64         // StationDrop: kernel address that freed the packet
+	Ret      int32          // StationVerdict: the hooked function's return value
+	ICMPType uint8          // StationICMPSend
+	ICMPCode uint8          // StationICMPSend
+	Backend  netip.AddrPort // StationIPVSConn: the real server chosen
+	Socket   Socket         // StationSocketOut, StationSocketIn: the socket
+	Ext      Ext            // which of the two below are set
+	Header   Header         // the packet's headers, when first seen or changed
+	CT       Conntrack      // the packet's conntrack entry, when first seen or changed
+}
+
+// Ext says which large part an Event carries.
+type Ext uint8
+
+// Extensions of an event.
+const (
+	ExtNone Ext = iota
+	ExtHeader
+	ExtConntrack
+)
+
+// Socket identifies a socket and, where the kernel side could be sure of it,
+// the process on whose behalf it acted.
+type Socket struct {
+	Inode uint32   // socket inode in sockfs; 0: not (yet) owned by a process
+	PID   uint32   // thread group id in the initial pid namespace; 0: unknown
+	Comm  [16]byte // command name of PID, NUL-terminated unless full
+}
+
+// Tuple is a connection's 5-tuple in one direction. Ports are host order; for
+// ICMP echo both are the identifier, for other protocols 0.
+type Tuple struct {
+	Src, Dst         netip.Addr
+	SrcPort, DstPort uint16
+	Proto            uint8 // IPPROTO_*
+}
+
+// Reverse returns the tuple of the other direction.
+func (t Tuple) Reverse() Tuple {
+	return Tuple{Src: t.Dst, Dst: t.Src, SrcPort: t.DstPort, DstPort: t.SrcPort, Proto: t.Proto}
+}
+
+// Header is what is kept of a packet's network and transport headers.
+type Header struct {
+	Tuple
+	Length   uint32 // bytes from the network header on
+	TCPFlags uint8  // FIN SYN RST PSH ACK URG ECE CWR, bit 0 first
+	TTL      uint8  // or hop limit
+	TOS      uint8
+	ICMPType uint8
+	ICMPCode uint8
+	Fragment bool   // an IP fragment; ports are known for the first one only
+	IPID     uint16 // IPv4 identification, host order
+	Seq, Ack uint32 // TCP, host order
+	Mark     uint32 // skb->mark
+	GSOSize  uint16 // skb_shared_info.gso_size, 0: not a GSO packet
+	GSOSegs  uint16
+	// Inner is the tuple inside an ICMP error: of the packet it complains of.
+	Inner    Tuple
+	HasInner bool
+}
+
+// Conntrack is a conntrack entry as the packet's nf_conn held it.
+type Conntrack struct {
+	Original, Reply Tuple
+	Info            uint8  // enum ip_conntrack_info: 0 established, 1 related, 2 new, +3 reply
+	Status          uint32 // IPS_* bits of nf_conntrack_common.h
+	Zone            uint16
+}
+
+// Bits of Conntrack.Status (linux/netfilter/nf_conntrack_common.h).
+const (
+	CTSeenReply = 1 << 1
+	CTAssured   = 1 << 2
+	CTConfirmed = 1 << 3
+	CTSrcNAT    = 1 << 4
+	CTDstNAT    = 1 << 5
+)

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// evidence is what the end of a way says about its drop.
+type evidence struct {
+	kernel   string // the kernel's drop reason; "": none or NOT_SPECIFIED
+	site     string // the function that dropped it; "": unknown
+	seen     uint64 // bit set of Stations since it last came in from a device
+	culprit  Station
+	by       *hop // the culprit's hop; nil: none
+	chain    int  // netfilter hook number; -1: unknown
+	icmp     int  // type<<8 | code of the ICMP error it was answered with; -1: none
+	reset    bool // answered with an RST
+	hdr      *Header
+	dev      string
+	rejected string // in words
+}
+
+// Verdicts of netfilter functions (linux/netfilter.h). The upper half of a
+// drop may hold an errno.
+const (
+	nfDrop   = 0
+	nfStolen = 2
+)
+
+// evidence gathers from the end of the hops backwards, to the last transmit:
+// what lies behind that happened at another place.
+func (b *builder) evidence(hops []hop) evidence {
+	n := len(hops) - 1
+	ev := evidence{chain: -1, icmp: -1, hdr: hops[n].hdr}
+	ev.kernel = b.s.dropReason(hops[n].val)
+	ev.site = b.s.names.Symbol(hops[n].loc)
+	if hops[n].ifindex != 0 {
+		ev.dev = b.s.deviceName(hops[n].netns, hops[n].ifindex)
+	}
+	var denied Station
+	for i := n - 1; i >= 0; i-- {
+		h := &hops[i]
+		if (h.station == StationTransmit || h.station == StationVeth) && (ev.by != nil || h.netns != hops[n].netns) {
+			break
+		}
+		ev.seen |= 1 << (h.station & 63)
+		if ev.dev == "" && h.ifindex != 0 {
+			ev.dev = b.s.deviceName(h.netns, h.ifindex)
+		}
+		ev.look(b, h, &denied)
+	}
+	if denied != StationNone && stationWhere[denied] != stationWhere[ev.culprit] {
+		ev.culprit = denied
+	}
+	return ev
+}
+
+// look takes in one hop, on the way back from the drop.
+func (ev *evidence) look(b *builder, h *hop, denied *Station) {
+	switch h.station {
+	case StationVerdict:
+		if ev.by == nil && int32(h.val)&0xff == nfDrop && *denied == StationNone { //nolint:gosec // the bits of Ret
+			*denied = verdictStation(b.s.hookName(h.hook))
+		}
+	case StationICMPSend:
+		if ev.by == nil && ev.icmp < 0 {
+			ev.icmp = int(h.a)<<8 | int(h.b)
+			if ev.hdr != nil && ev.hdr.Src.Is6() && !ev.hdr.Src.Is4In6() {
+				ev.icmp |= icmp6
+			}
+			ev.rejected = "ICMP " + strconv.Itoa(int(h.a)) + "/" + strconv.Itoa(int(h.b))
+		}
+	case StationResetSend, StationReject:
+		if ev.by == nil && !ev.reset {
+			ev.reset = true
+			ev.rejected = "RST"
+		}
+	case StationNetfilter, StationTable:
+		if ev.chain < 0 {
+			ev.chain = int(h.b)
+		}
+	}
+	if ev.by == nil && !quietStation[h.station] {
+		ev.by, ev.culprit = h, h.station
+	}
+}
+
+// verdictStation tells by its name whose verdict a function's return value is.
+func verdictStation(name string) Station {
+	for _, v := range []struct {
+		prefix  string
+		station Station
+	}{
+		{"ipt_", StationTable}, {"ip6t_", StationTable}, {"nft_", StationTable},
+		{"nf_conntrack_in", StationConntrackIn}, {"nf_confirm", StationConntrackConfirm},
+		{"__nf_conntrack_confirm", StationConntrackConfirm}, {"nf_nat", StationNAT},
+		{"ip_vs_out", StationIPVSOut}, {"handle_response", StationIPVSOut}, {"ip_vs", StationIPVSIn},
+	} {
+		if strings.HasPrefix(name, v.prefix) {
+			return v.station
+		}
+	}
+	return StationNone
+}
+
+// byNetfilter says whether some netfilter hook function decided to drop.
+func (ev *evidence) byNetfilter() bool {
+	if ev.kernel == "NETFILTER_DROP" {
+		return true
+	}
+	if ev.kernel != "" {
+		return false
+	}
+	if ev.site != "" {
+		return matchAny([]string{"nf_hook_slow*", "nft_*", "nf_reinject*"}, ev.site)
+	}
+	switch stationWhere[ev.culprit] {
+	case "ipvs", "netfilter", "conntrack":
+		return true
+	}
+	return false
+}
+
+// fits says whether all conditions of a row hold.
+func (ev *evidence) fits(r *rule) bool {
+	switch {
+	case r.nf && !ev.byNetfilter(),
+		r.reject && ev.icmp < 0 && !ev.reset,
+		len(r.culprit) > 0 && !slices.Contains(r.culprit, ev.culprit),
+		r.seen != StationNone && ev.seen&(1<<(r.seen&63)) == 0,
+		len(r.icmp) > 0 && (ev.icmp < 0 || !slices.Contains(r.icmp, uint32(ev.icmp))), //nolint:gosec // not negative here
+		len(r.reasons) > 0 && !matchAny(r.reasons, ev.kernel),
+		len(r.sites) > 0 && !matchAny(r.sites, ev.site):
+		return false
+	}
+	return true
+}
+
+// fill replaces the words in braces of a row's sentence.
+func (ev *evidence) fill(b *builder, say string) string {
+	if !strings.Contains(say, "{") {
+		return say
+	}
+	dst, src, length := "its destination", "its source", "its"
+	if ev.hdr != nil {
+		dst, length = dstWords(ev.hdr), strconv.Itoa(int(ev.hdr.Length))
+		src = endWords(ev.hdr, ev.hdr.Src, ev.hdr.SrcPort)
+	}
+	noSocket := "nothing listens on " + dst
+	if ev.hdr != nil && ev.hdr.Proto == protoTCP && ev.hdr.TCPFlags&(tcpSYN|tcpACK) != tcpSYN {
+		noSocket = "no socket for " + src + "→" + dst
+	}
+	// The hook is entered for an RST, too, but nothing answers those.
+	if ev.rejected != "" && (ev.hdr == nil || ev.hdr.TCPFlags&tcpRST == 0 || !ev.reset) {
+		noSocket += ", answered with " + ev.rejected
+	}
+	hook := "an unknown function"
+	if ev.by != nil {
+		hook = b.s.hookName(ev.by.hook)
+	}
+	return strings.NewReplacer(
+		"{dst}", dst, "{src}", src, "{length}", length, "{nosocket}", noSocket, "{hook}", hook,
+		"{chain}", chainWords(ev.chain), "{answer}", ev.rejected, "{kernel}", ev.kernel,
+		"{site}", orWords(ev.site, "an unknown function"), "{dev}", orWords(ev.dev, "its device"),
+	).Replace(say)
+}
+
+func orWords(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+)
+
+// JSONRenderer writes one JSON object a line for each traversal, as Schema
+// describes it. Times are UTC; lists are never null.
+type JSONRenderer struct {
+	W io.Writer
+}
+
+var _ Renderer = (*JSONRenderer)(nil)
+
+// Render writes t.
+func (r *JSONRenderer) Render(t *Traversal) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // this is for jq, not for a page
+	full := withLists(t)
+	if err := enc.Encode(&full); err != nil {
+		return fmt.Errorf("encode traversal %s: %w", t.ID, err)
+	}
+	_, err := r.W.Write(printable(b.Bytes()))
+	return err
+}
+
+// withLists copies t, with an empty list wherever it has none.
+func withLists(t *Traversal) Traversal {
+	c := *t
+	c.Time = t.Time.UTC()
+	c.DataLink = list(t.DataLink)
+	c.NAT = list(t.NAT)
+	c.Causes = list(t.Causes)
+	c.Visits = make([]Visit, len(t.Visits))
+	for i, v := range t.Visits {
+		v.Devices = list(v.Devices)
+		v.Hooks = list(v.Hooks)
+		c.Visits[i] = v
+	}
+	return c
+}
+
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// printable escapes what encoding/json lets through and a terminal would obey:
+// DEL, C1 controls and bidirectional controls. All of them can only stand
+// inside strings, where JSON has an escape for each.
+func printable(b []byte) []byte {
+	if bytes.IndexFunc(b, unprintable) < 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b)+16)
+	for len(b) > 0 {
+		r, size := utf8.DecodeRune(b)
+		if unprintable(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, b[:size]...)
+		}
+		b = b[size:]
+	}
+	return out
+}
+
+func unprintable(r rune) bool {
+	// Characters above U+FFFF would need two escapes; none of them is a
+	// control that terminals know.
+	return r != '\n' && r <= 0xffff && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && !strconv.IsPrint(r))
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"bytes"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Renderer writes traversals in one of the output forms.
+type Renderer interface {
+	Render(t *Traversal) error
+}
+
+// LineRenderer writes one line for each traversal: when, what, from where to
+// where, and the sentence that says how it ended. Indented below it stand the
+// data link with the translations on it, and whatever else is worth knowing:
+//
+//	15:04:05.123456 tcp S 172.23.96.23:33290 (default/centos, curl 541) → 8.219.164.113:80 (svc default/nginx1) | 1.5 stacks, terminated in IPVS: 8.219.164.113:80 has no destination on this node
+//	    centos eth0 → vethcentos → cni0
+//	    7f3a therefore 80bd
+//
+// Each line is written for grep: what belongs together stands in one line.
+type LineRenderer struct {
+	W     io.Writer
+	Color bool
+	// Location is the time zone of the times; nil means the local one.
+	Location *time.Location
+
+	buf   bytes.Buffer
+	known links
+}
+
+var _ Renderer = (*LineRenderer)(nil)
+
+// Render writes t.
+func (r *LineRenderer) Render(t *Traversal) error {
+	r.buf.Reset()
+	r.known.add(t)
+	writeHeader(&r.buf, t, r.Location, r.Color)
+
+	r.buf.WriteString("    ")
+	writeDataLink(&r.buf, t)
+	for i := range t.NAT {
+		r.buf.WriteString(" | ")
+		r.buf.WriteString(natText(&t.NAT[i]))
+	}
+	r.buf.WriteByte('\n')
+	for _, s := range remarks(t, &r.known) {
+		r.buf.WriteString("    ")
+		r.buf.WriteString(s)
+		r.buf.WriteByte('\n')
+	}
+	_, err := r.W.Write(r.buf.Bytes())
+	return err
+}
+
+// writeHeader writes the line that the text forms have in common.
+func writeHeader(b *bytes.Buffer, t *Traversal, zone *time.Location, color bool) {
+	if zone == nil {
+		zone = time.Local
+	}
+	b.WriteString(t.Time.In(zone).Format("15:04:05.000000"))
+	b.WriteByte(' ')
+	b.WriteString(protoText(t))
+	b.WriteByte(' ')
+	b.WriteString(endpointText(t.Src, t.Proto))
+	b.WriteString(" → ")
+	b.WriteString(endpointText(t.Dst, t.Proto))
+	b.WriteString(" | ")
+	on, off := verdictColor(t.Verdict, color)
+	b.WriteString(on)
+	b.WriteString(safeSentence(t.Summary))
+	b.WriteString(off)
+	b.WriteByte('\n')
+}
+
+// verdictColor returns the sequences that colour a verdict; empty ones if
+// colour is off.
+func verdictColor(v Verdict, color bool) (on, off string) {
+	if !color {
+		return "", ""
+	}
+	switch v {
+	case Delivered:
+		on = "\x1b[32m"
+	case Terminated:
+		on = "\x1b[31m"
+	case LeftNode:
+		on = "\x1b[36m"
+	case InFlight, Incomplete:
+		on = "\x1b[33m"
+	default:
+		return "", ""
+	}
+	return on, "\x1b[0m"
+}
+
+// protoText is the protocol with what tells its packets apart: "tcp S",
+// "icmp 3/3".
+func protoText(t *Traversal) string {
+	s := Safe(t.Proto)
+	for _, extra := range []string{t.TCPFlags, t.ICMP} {
+		if extra != "" {
+			s += " " + Safe(extra)
+		}
+	}
+	if t.Direction == "reply" {
+		s += " reply"
+	}
+	return s
+}
+
+// endpointText is an address with the names that are known for it.
+func endpointText(e Endpoint, proto string) string {
+	var b strings.Builder
+	b.WriteString(addressText(e, proto))
+	sep := " ("
+	add := func(parts ...string) {
+		b.WriteString(sep)
+		for _, p := range parts {
+			b.WriteString(p)
+		}
+		sep = ", "
+	}
+	if e.Pod != "" {
+		add(Safe(e.Pod))
+	}
+	if e.Service != "" {
+		add("svc ", Safe(e.Service))
+	}
+	if e.Node != "" {
+		add("node ", Safe(e.Node))
+	}
+	if e.Process != "" {
+		add(Safe(e.Process), " ", strconv.FormatUint(uint64(e.PID), 10))
+	}
+	if sep == ", " {
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+// addressText is IP:PORT, or the IP alone where there is no port. ICMP's
+// identifier is not one.
+func addressText(e Endpoint, proto string) string {
+	if e.IP == "" {
+		return "unknown"
+	}
+	if e.Port == 0 || strings.HasPrefix(proto, "icmp") {
+		return Safe(e.IP)
+	}
+	port := strconv.FormatUint(uint64(e.Port), 10)
+	if addr, err := netip.ParseAddr(e.IP); err == nil && addr.Is6() {
+		return "[" + e.IP + "]:" + port
+	}
+	return Safe(e.IP) + ":" + port
+}
+
+// writeDataLink writes the devices of a traversal.
+func writeDataLink(b *bytes.Buffer, t *Traversal) {
+	if len(t.DataLink) == 0 {
+		b.WriteString("no device")
+		return
+	}
+	for i, dev := range t.DataLink {
+		if i > 0 {
+			b.WriteString(" → ")
+		}
+		b.WriteString(Safe(dev))
+	}
+}
+
+// natText says what a translation changed: only the end that it changed, where
+// the two can be told apart.
+func natText(n *NAT) string {
+	from, to := safeSentence(n.From), safeSentence(n.To)
+	fromSrc, fromDst, ok1 := strings.Cut(from, "→")
+	toSrc, toDst, ok2 := strings.Cut(to, "→")
+	if ok1 && ok2 {
+		switch {
+		case fromSrc == toSrc && fromDst != toDst:
+			from, to = fromDst, toDst
+		case fromDst == toDst && fromSrc != toSrc:
+			from, to = fromSrc, toSrc
+		}
+	}
+	s := Safe(n.Kind) + " " + from + " → " + to + " by " + Safe(n.By)
+	if n.Masquerade {
+		s += " (masquerade)"
+	}
+	return s
+}
+
+// remarks are the sentences that only some traversals have: what the kernel
+// called the drop, notes, losses, and the packets that this one is linked to.
+func remarks(t *Traversal, known *links) []string {
+	var out []string
+	if t.KernelReason != "" && !strings.Contains(t.Summary, t.KernelReason) {
+		s := "drop reason " + Safe(t.KernelReason)
+		if t.Location != "" {
+			s += " at " + Safe(t.Location)
+		}
+		out = append(out, s)
+	}
+	for _, n := range t.Notes {
+		out = append(out, "note: "+safeSentence(n))
+	}
+	if t.Lost > 0 {
+		out = append(out, "warning: "+plural(t.Lost, "event")+" of this packet lost")
+	}
+	if t.CausedBy != "" {
+		out = append(out, Safe(t.ID)+" because of "+known.text(t.CausedBy))
+	}
+	for _, id := range t.Causes {
+		out = append(out, Safe(t.ID)+" therefore "+known.text(id))
+	}
+	return out
+}
+
+// plural is a number with its noun.
+func plural(n int, noun string) string {
+	s := strconv.Itoa(n) + " " + noun
+	if n != 1 {
+		s += "s"
+	}
+	return s
+}
+
+// links remembers the traversals shown last, to say in words what another one
+// is linked to. The zero value is ready.
+type links struct {
+	words map[string]string
+	order [1024]string
+	next  int
+}
+
+// add remembers t and forgets the oldest one.
+func (l *links) add(t *Traversal) {
+	if t.ID == "" {
+		return
+	}
+	if l.words == nil {
+		l.words = make(map[string]string, len(l.order))
+	}
+	if _, again := l.words[t.ID]; !again {
+		delete(l.words, l.order[l.next])
+		l.order[l.next] = t.ID
+		l.next = (l.next + 1) % len(l.order)
+	}
+	l.words[t.ID] = protoText(t) + " " + addressText(t.Src, t.Proto) + " → " +
+		addressText(t.Dst, t.Proto) + ", " + string(t.Verdict)
+}
+
+// text is an ID with what is known of it.
+func (l *links) text(id string) string {
+	if w, ok := l.words[id]; ok {
+		return Safe(id) + ": " + w
+	}
+	return Safe(id)
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// hop is one step on the way of a traversal.
+type hop struct {
+	*step
+	p     *packet
+	i     int     // index of the step in p
+	netns uint32  // as in the step, or where it must have been if it does not say
+	hdr   *Header // the packet's headers at that moment; nil: unknown
+}
+
+// gap counts the events lost between the hop and the one before it in the
+// life of its packet.
+func (h *hop) gap() int {
+	if h.i == 0 {
+		return int(h.seq)
+	}
+	return int(h.seq) - int(h.p.steps[h.i-1].seq) - 1
+}
+
+// route is one way that a packet took, to one end.
+type route struct {
+	hops []hop
+	end  ending
+}
+
+// builder makes traversals out of one group. Its fields hold what was found
+// on the way of the root packet at hand.
+type builder struct {
+	s      *Stitcher
+	budget int  // ways that may still be followed
+	cut    bool // there were more than that, or more events than are kept
+	lost   int  // events missing in the whole lineage
+	copies wordCounts
+	notes  []string
+}
+
+// waysPerPacket bounds the work for a group by its size. Each packet is on
+// one or two ways, unless copies of copies are merged again and again.
+const waysPerPacket = 8
+
+// group gives out the traversals of a group, one for each of its roots.
+func (b *builder) group(g *group, evicted bool) {
+	var roots []*packet
+	for _, p := range g.packets {
+		if len(p.steps) > 0 && (p.up == nil || len(p.up.steps) == 0) {
+			roots = append(roots, p)
+		}
+	}
+	if len(roots) > 1 {
+		sort.SliceStable(roots, func(i, j int) bool { return roots[i].steps[0].time < roots[j].steps[0].time })
+	}
+	for _, p := range g.packets {
+		if len(p.steps) > 0 {
+			top := p.top()
+			b.s.done.put(p.id, b.s.traversalID(top.id, top.steps[0].time))
+		}
+	}
+	b.budget = waysPerPacket * len(g.packets)
+	for _, root := range roots {
+		b.root(root, evicted)
+	}
+}
+
+// top is the packet at the head of the lineage, of those that were seen.
+func (p *packet) top() *packet {
+	for p.up != nil && len(p.up.steps) > 0 {
+		p = p.up
+	}
+	return p
+}
+
+// root gives out the traversals of one root packet.
+func (b *builder) root(root *packet, evicted bool) {
+	b.cut, b.lost, b.copies, b.notes = false, 0, wordCounts{}, nil
+	for _, p := range root.group.packets {
+		p.seen = false
+	}
+	way := b.follow(root, 0, nil)
+	if n := b.copies.total(); n > 0 {
+		b.notes = append(b.notes, count(n, "copy", "copies")+": "+b.copies.String())
+	}
+	for i, r := range b.runs(way.hops) {
+		b.traversal(root, r, i, evicted)
+	}
+}
+
+// follow finds the way of a packet from its step with index from on, behind
+// prefix, and where it led. Of several copies it takes the one that ended
+// best; of the parts of a packet the one that ended worst, as all of them
+// must arrive.
+func (b *builder) follow(p *packet, from int, prefix []hop) route {
+	b.budget--
+	p.visiting = true
+	defer func() { p.visiting = false }()
+	if !p.seen {
+		p.seen = true
+		b.lost += p.lost()
+		b.cut = b.cut || p.overlong
+	}
+	own := b.own(p, from, prefix)
+	var clones, parts []route
+	kids := append([]*packet(nil), p.children...)
+	sort.SliceStable(kids, func(i, j int) bool { return kids[i].firstTime() < kids[j].firstTime() })
+	lastFork := 0
+	for _, c := range kids {
+		if len(c.steps) == 0 || c.visiting || b.exhausted() {
+			continue
+		}
+		fork := p.after(c.steps[0].time)
+		if fork < from || (fork == from && from > 0) {
+			continue // it forked before this way came along here
+		}
+		way := b.follow(c, 0, p.hops(from, fork, prefix))
+		if c.born == StationClone {
+			clones = append(clones, way)
+		} else {
+			parts = append(parts, way)
+			lastFork = fork
+		}
+	}
+	if len(parts) > 0 {
+		own = b.worst(p, own, parts, lastFork)
+	}
+	return b.best(own, clones)
+}
+
+// exhausted says whether no more ways may be followed, and remembers that one
+// was given up for it.
+func (b *builder) exhausted() bool {
+	b.cut = b.cut || b.budget <= 0
+	return b.budget <= 0
+}
+
+// own is the way of the socket buffer itself, without what forked off it.
+func (b *builder) own(p *packet, from int, prefix []hop) route {
+	hops := p.hops(from, len(p.steps), prefix)
+	if m := p.merged; m != nil && len(m.steps) > 0 && !m.visiting && !b.exhausted() {
+		at := m.after(p.steps[len(p.steps)-1].time)
+		if at < len(m.steps) {
+			return b.follow(m, at, hops)
+		}
+	}
+	return b.finish(hops)
+}
+
+func (b *builder) finish(hops []hop) route {
+	b.resolve(hops)
+	return route{hops, b.judge(hops)}
+}
+
+// badness orders the ends of a packet's parts: a part that was dropped says
+// more of why the packet did not arrive than one that still waits for it.
+var badness = map[Verdict]int{Terminated: 3, Incomplete: 2, InFlight: 1}
+
+// worst joins the parts of a packet to one outcome. A packet that goes on by
+// itself behind the last fork is one of its parts.
+func (b *builder) worst(p *packet, own route, parts []route, lastFork int) route {
+	for i := lastFork; i < len(p.steps); i++ {
+		if moves(p.steps[i].station) {
+			parts = append(parts, own)
+			break
+		}
+	}
+	word := "segments"
+	for _, c := range p.children {
+		if c.born == StationFragment {
+			word = "fragments"
+		}
+	}
+	worst, arrived := parts[0], 0
+	for _, w := range parts {
+		if word == "fragments" && w.end.verdict == Delivered {
+			// A socket gets only what was joined from all fragments. The
+			// others end without a trace where they are joined.
+			b.notes = append(b.notes, fmt.Sprintf("sent as %d fragments", len(parts)))
+			return w
+		}
+		if w.end.verdict == Delivered || w.end.verdict == LeftNode {
+			arrived++
+		}
+		if b, than := badness[w.end.verdict], badness[worst.end.verdict]; b > than || (b == than && w.end.rank < worst.end.rank) {
+			worst = w
+		}
+	}
+	note := fmt.Sprintf("sent as %d %s", len(parts), word)
+	if arrived < len(parts) {
+		note += fmt.Sprintf(", %d of them arrived", arrived)
+	}
+	b.notes = append(b.notes, note)
+	return worst
+}
+
+// best picks the main way among a packet's own and those of its copies, and
+// counts the others.
+func (b *builder) best(own route, clones []route) route {
+	if len(clones) == 0 {
+		return own
+	}
+	best := -1
+	rank := own.end.rank
+	for i := range clones {
+		if clones[i].end.rank > rank {
+			best, rank = i, clones[i].end.rank
+		}
+	}
+	for i := range clones {
+		if i != best {
+			b.copies.add(copyWord(clones[i]))
+		}
+	}
+	if best < 0 {
+		return own
+	}
+	if n := len(own.hops); n > 1 && moves(own.hops[n-2].station) && own.end.rank > rankConsumed {
+		b.copies.add(copyWord(own))
+	}
+	return clones[best]
+}
+
+// copyWord says in a word or two what became of a copy.
+func copyWord(r route) string {
+	n := len(r.hops)
+	fork := n - 1
+	for fork > 0 && r.hops[fork].station != StationClone {
+		fork--
+	}
+	moved := false
+	for _, h := range r.hops[fork:] {
+		moved = moved || moves(h.station)
+	}
+	switch {
+	case !moved && r.end.rank <= rankOpen:
+		return "taken by a tap"
+	case r.end.reason == reasonOtherHost:
+		return "not for its receiver"
+	case r.end.verdict == Terminated:
+		return "ended in " + r.end.where
+	case r.end.verdict == Incomplete:
+		return "not followed to an end"
+	default:
+		return string(r.end.verdict)
+	}
+}
+
+// hops appends the packet's steps from, to (exclusive) to a copy of prefix.
+func (p *packet) hops(from, to int, prefix []hop) []hop {
+	hops := make([]hop, len(prefix), len(prefix)+max(to-from, 0))
+	copy(hops, prefix)
+	for i := from; i < to; i++ {
+		hops = append(hops, hop{step: &p.steps[i], p: p, i: i})
+	}
+	return hops
+}
+
+// after is the index of the first step later than time.
+func (p *packet) after(time uint64) int {
+	i := 0
+	for i < len(p.steps) && p.steps[i].time <= time {
+		i++
+	}
+	return i
+}
+
+func (p *packet) firstTime() uint64 {
+	if len(p.steps) == 0 {
+		return 0
+	}
+	return p.steps[0].time
+}
+
+// resolve fills in what a hop takes over from the ones before it.
+func (b *builder) resolve(hops []hop) {
+	netns := uint32(0)
+	var hdr *Header
+	for i := range hops {
+		h := &hops[i]
+		// The freeing of a buffer is no proof that it came to a namespace.
+		if h.step.netns != 0 && (h.station != StationEnd || netns == 0) {
+			netns = h.step.netns
+		}
+		if h.extKind == ExtHeader && h.ext >= 0 {
+			hdr = &h.p.headers[h.ext]
+		}
+		h.netns, h.hdr = netns, hdr
+	}
+	// The beginning may not have known its namespace yet.
+	for i := len(hops) - 2; i >= 0; i-- {
+		if hops[i].netns == 0 {
+			hops[i].netns = hops[i+1].netns
+		}
+	}
+}
+
+// run is a piece of a way that the tool observes: all of it, or its part on
+// the one node that is asked for.
+type run struct {
+	hops []hop
+	lost int    // events missing on it, or on copies of it
+	gap  string // where the first of them is missing
+	came bool   // it came from where nothing is observed
+	went bool   // it went there
+}
+
+// runs splits a way where it leaves and re-enters what is observed.
+func (b *builder) runs(hops []hop) []run {
+	var runs []run
+	onWay := 0
+	for i := range hops {
+		onWay += hops[i].gap()
+	}
+	for i := 0; i < len(hops); {
+		if !b.s.observed(hops[i].netns) {
+			i++
+			continue
+		}
+		j := i
+		for j < len(hops) && b.s.observed(hops[j].netns) {
+			j++
+		}
+		r := run{hops: hops[i:j], came: i > 0, went: j < len(hops), lost: max(b.lost-onWay, 0)}
+		if r.lost > 0 {
+			r.gap = "on a copy of it"
+		}
+		for k := i; k < min(j+1, len(hops)); k++ {
+			if n := hops[k].gap(); n > 0 {
+				r.lost += n
+				r.gap = b.gapWords(hops, k)
+				// The first gap is named; the others are counted.
+				for k++; k < min(j+1, len(hops)); k++ {
+					r.lost += hops[k].gap()
+				}
+			}
+		}
+		runs = append(runs, r)
+		i = j
+	}
+	return runs
+}
+
+func (b *builder) gapWords(hops []hop, k int) string {
+	at := b.s.hookName(hops[k].hook) + " on " + b.s.netnsName(hops[k].netns)
+	if k == 0 {
+		return "before " + at
+	}
+	return "between " + b.s.hookName(hops[k-1].hook) + " on " + b.s.netnsName(hops[k-1].netns) + " and " + at
+}
+
+// observed says whether events in a namespace are to be shown.
+func (s *Stitcher) observed(netns uint32) bool {
+	if s.cfg.OnlyNode == "" {
+		return true
+	}
+	ns := s.names.Namespace(netns)
+	return ns.Node == s.cfg.OnlyNode || (ns.Kind == KindNode && ns.Name == s.cfg.OnlyNode)
+}
+
+// wordCounts counts words in the order of their first appearance.
+type wordCounts struct {
+	words  []string
+	counts []int
+}
+
+func (w *wordCounts) add(word string) {
+	for i := range w.words {
+		if w.words[i] == word {
+			w.counts[i]++
+			return
+		}
+	}
+	w.words = append(w.words, word)
+	w.counts = append(w.counts, 1)
+}
+
+func (w *wordCounts) total() int {
+	n := 0
+	for _, c := range w.counts {
+		n += c
+	}
+	return n
+}
+
+func (w *wordCounts) String() string {
+	var parts []string
+	for i := range w.words {
+		parts = append(parts, fmt.Sprintf("%d %s", w.counts[i], w.words[i]))
+	}
+	return strings.Join(parts, ", ")
+}

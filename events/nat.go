@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// natReach is how many hops before a change its cause is looked for. The
+// change happened in a function that was entered before, and at most a few
+// functions are nested.
+const natReach = 6
+
+// Words of NAT.By and NAT.Kind.
+const (
+	byIPVS      = "ipvs"
+	byConntrack = "conntrack"
+	byUnknown   = "unknown"
+	kindDNAT    = "dnat"
+	kindSNAT    = "snat"
+)
+
+// tunnelKinds are the kinds of device that put a packet into another one.
+var tunnelKinds = []string{"vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "wireguard", "tun", "xfrm"}
+
+// changes compares the headers along a run, and returns the translations
+// with the index of the hop that first showed each, and notes on tunnels.
+func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
+	for i := 1; i < len(hops); i++ {
+		was, is := hops[i-1].hdr, hops[i].hdr
+		if was == nil || is == nil || was == is {
+			continue
+		}
+		if was.Proto != is.Proto {
+			notes = append(notes, b.tunnelNote(hops, i))
+			continue
+		}
+		ports := hasPorts(was) && hasPorts(is)
+		dst := was.Dst != is.Dst || (ports && was.DstPort != is.DstPort)
+		src := was.Src != is.Src || (ports && was.SrcPort != is.SrcPort)
+		if dst && src && b.tunnelNear(hops, i) {
+			notes = append(notes, b.tunnelNote(hops, i))
+			continue
+		}
+		// Where both ends changed at once, the destination went first: that
+		// is the order of IPVS and of the netfilter hooks.
+		mid := was.Tuple
+		mid.Dst, mid.DstPort = is.Dst, is.DstPort
+		if dst {
+			nats = append(nats, b.nat(hops, i, kindDNAT, was.Tuple, mid, ports))
+			at = append(at, i)
+		}
+		if src {
+			nats = append(nats, b.nat(hops, i, kindSNAT, mid, is.Tuple, ports))
+			at = append(at, i)
+		}
+	}
+	return nats, at, notes
+}
+
+func (b *builder) nat(hops []hop, i int, kind string, from, to Tuple, ports bool) NAT {
+	n := NAT{Kind: kind, From: tupleWords(from, ports), To: tupleWords(to, ports)}
+	by, j := natCause(hops, i, kind)
+	n.By, n.Hook = by, b.s.hookName(hops[j].hook)
+	if kind == kindSNAT && by == byConntrack && !hops[i].p.reply {
+		n.Masquerade = b.masqueraded(hops, i, to)
+	}
+	return n
+}
+
+// natCause finds who made the change that hop i was the first to show, in the
+// functions entered before it.
+func natCause(hops []hop, i int, kind string) (by string, at int) {
+	for j := i - 1; j >= 0 && j >= i-natReach; j-- {
+		if hops[j].netns != hops[i].netns {
+			break
+		}
+		switch hops[j].station {
+		case StationIPVSXmit:
+			if kind == kindDNAT {
+				return byIPVS, j
+			}
+			// IPVS itself never changes the source of a request: behind its
+			// transmit function comes POSTROUTING.
+			return byConntrack, i - 1
+		case StationIPVSOut:
+			if kind == kindSNAT {
+				return byIPVS, j
+			}
+			return byConntrack, i - 1
+		case StationNAT, StationNetfilter, StationTable, StationConntrackIn, StationConntrackConfirm:
+			return byConntrack, j
+		case StationTransmit, StationReceive:
+			return byUnknown, i - 1
+		}
+	}
+	return byUnknown, i - 1
+}
+
+// masqueraded says whether the new source is an address of the device by
+// which the packet goes out next.
+func (b *builder) masqueraded(hops []hop, i int, to Tuple) bool {
+	if strings.Contains(b.s.hookName(hops[i-1].hook), "masquerade") {
+		return true
+	}
+	for j := i; j < len(hops) && hops[j].netns == hops[i].netns; j++ {
+		switch hops[j].station {
+		case StationNeighbour, StationTCEgress, StationQueue, StationTransmit:
+			d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex)
+			if ok && len(d.Addrs) > 0 {
+				return slices.Contains(d.Addrs, to.Src)
+			}
+		}
+	}
+	return b.s.names.Address(to.Src.String(), to.SrcPort).Node != ""
+}
+
+// tunnelNear says whether the packet was at a tunnel's device just now.
+func (b *builder) tunnelNear(hops []hop, i int) bool {
+	return b.tunnel(hops, i) != ""
+}
+
+func (b *builder) tunnel(hops []hop, i int) string {
+	for j := max(0, i-natReach); j < min(len(hops), i+2); j++ {
+		if d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(tunnelKinds, d.Kind) {
+			return d.Name
+		}
+	}
+	return ""
+}
+
+func (b *builder) tunnelNote(hops []hop, i int) string {
+	was, is := hops[i-1].hdr, hops[i].hdr
+	word := "packed into"
+	if is.Length < was.Length {
+		word = "unpacked to"
+	}
+	by := ""
+	if name := b.tunnel(hops, i); name != "" {
+		by = " by " + name
+	}
+	return fmt.Sprintf("%s %s %s%s", word, protoWords(is.Proto), tupleWords(is.Tuple, hasPorts(is)), by)
+}
+
+// clientNote says when the receiver of a request sees another source than the
+// client's.
+func clientNote(hops []hop, nats []NAT) string {
+	for _, n := range nats {
+		if n.Kind != kindSNAT || n.By == byIPVS {
+			continue
+		}
+		first, last := firstHeader(hops), hops[len(hops)-1].hdr
+		if first == nil || last == nil || first.Src == last.Src || isICMPError(first) {
+			return ""
+		}
+		return fmt.Sprintf("client address lost: %s sees %s instead of %s", last.Dst, last.Src, first.Src)
+	}
+	return ""
+}
+
+// firstHeader is the header that the run was first seen with.
+func firstHeader(hops []hop) *Header {
+	for i := range hops {
+		if hops[i].hdr != nil {
+			return hops[i].hdr
+		}
+	}
+	return nil
+}

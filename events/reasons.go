@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import "strings"
+
+// reasonOtherHost is the reason of frames that were meant for another machine.
+const reasonOtherHost = "other-host"
+
+// rule is a row of the table that turns what was seen before a drop into
+// where and why. Every condition that a row has must hold.
+type rule struct {
+	nf      bool      // netfilter dropped it: NETFILTER_DROP, or freed in nf_hook_slow
+	reject  bool      // it was answered with an ICMP error or an RST
+	culprit []Station // the last function entered, where that is one of these
+	seen    Station   // met since the packet last came in from a device
+	icmp    []uint32  // answered with one of these ICMP errors: type<<8 | code, | icmp6
+	reasons []string  // the kernel's drop reason; "*" at the end: any with this prefix
+	sites   []string  // the function that dropped it, likewise
+
+	where, reason string
+	// say completes "terminated in …:". Words in braces: see evidence.fill.
+	say string
+}
+
+// icmp6 marks a type and code as those of ICMPv6.
+const icmp6 = 1 << 16
+
+// drops is matched from the top; the first row that fits decides.
+//
+// Kernels below 5.17 give no reason, so that rows for them name the function
+// that freed the packet. A packet dropped by netfilter is freed by
+// nf_hook_slow whoever dropped it: the last function entered is the culprit,
+// since hooks run one after the other.
+var drops = []rule{
+	{nf: true, culprit: []Station{StationIPVSLeave, StationIPVSSchedule}, where: "ipvs", reason: "no-destination", say: "{dst} has no destination on this node"},
+	{nf: true, culprit: []Station{StationIPVSConn, StationIPVSXmit}, where: "ipvs", reason: "transmit-failed", say: "it could not be sent on to the real server of {dst}"},
+	{nf: true, culprit: []Station{StationIPVSIn}, where: "ipvs", reason: "destination-gone", say: "the real server of this connection to {dst} is gone"},
+	{nf: true, culprit: []Station{StationIPVSOut}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
+	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
+	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
+	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
+	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}: its table is full, or the packet is invalid"},
+	{nf: true, where: "netfilter", reason: "dropped", say: "dropped in {chain}"},
+
+	{reasons: []string{"NO_SOCKET"}, where: "socket", reason: "no-socket", say: "{nosocket}"},
+	{reasons: []string{"SOCKET_RCVBUFF"}, where: "socket", reason: "rcvbuf-full", say: "the receive buffer of {dst} is full"},
+	{reasons: []string{"SOCKET_BACKLOG"}, where: "socket", reason: "backlog-full", say: "the backlog of {dst} is full"},
+	{reasons: []string{"SOCKET_FILTER"}, where: "socket", reason: "socket-filter", say: "a filter of the socket at {dst} refused it"},
+	{reasons: []string{"TCP_LISTEN_OVERFLOW"}, where: "socket", reason: "listen-overflow", say: "the accept queue of {dst} is full"},
+	{reasons: []string{"PROTO_MEM"}, where: "socket", reason: "memory", say: "the protocol's memory limit is reached"},
+	{reasons: []string{"TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"}, where: "ip", reason: "checksum", say: "its checksum is wrong"},
+	{reasons: []string{"OTHERHOST"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's"},
+	{reasons: []string{"IP_RPFILTER"}, where: "routing", reason: "rp-filter", say: "rp_filter: {src} is not reached by {dev}"},
+	{reasons: []string{"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"}, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
+	{reasons: []string{"IP_INVALID_DEST"}, where: "routing", reason: "martian-destination", say: "{dst} cannot be a destination"},
+
+	{icmp: []uint32{11 << 8, icmp6 | 3<<8}, where: "forward", reason: "ttl", say: "its TTL ended on the way to {dst}"},
+	{icmp: []uint32{3<<8 | 4, icmp6 | 2<<8}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}, and must not be fragmented"},
+	{reasons: []string{"PKT_TOO_BIG"}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}"},
+	{seen: StationRouteError, reasons: []string{"IP_INADDRERRORS"}, where: "routing", reason: "not-forwarding", say: "this namespace does not forward, or has no route to {dst}"},
+	{seen: StationRouteError, where: "routing", reason: "unreachable", say: "{dst} is unreachable from here"},
+	{reasons: []string{"IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"}, where: "routing", reason: "no-route", say: "no route to {dst}"},
+	{culprit: []Station{StationTransportIn}, reject: true, reasons: []string{""}, where: "socket", reason: "no-socket", say: "{nosocket}"},
+	{culprit: []Station{StationTransportIn}, reasons: []string{""}, sites: []string{"udp_queue_rcv*", "udpv6_queue_rcv*"}, where: "socket", reason: "socket-refused", say: "the socket at {dst} refused it: its filter, or a wrong checksum"},
+	{reasons: []string{""}, sites: []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*"}, where: "routing", reason: "no-route", say: "no route to {dst} for a packet from {src} by {dev}"},
+	{reasons: []string{""}, sites: []string{"ip_error"}, where: "routing", reason: "unreachable", say: "{dst} is unreachable from here"},
+	{reasons: []string{"IPV6DISABLED"}, where: "ip", reason: "ipv6-disabled", say: "IPv6 is disabled on {dev}"},
+	{reasons: []string{"IP_INHDR"}, where: "ip", reason: "bad-header", say: "its IP header is invalid"},
+
+	{reasons: []string{"NEIGH_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
+	{sites: []string{"neigh_*", "__neigh*", "arp_*", "ndisc_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
+	{reasons: []string{"TC_INGRESS", "TC_EGRESS", "TC_*"}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
+	{reasons: []string{"XDP", "XDP_*"}, where: "device", reason: "xdp", say: "an XDP program of {dev} dropped it"},
+	{reasons: []string{"QDISC_*"}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
+	{reasons: []string{"FULL_RING"}, where: "queue", reason: "ring-full", say: "the ring of {dev} is full"},
+	{reasons: []string{"CPU_BACKLOG"}, where: "queue", reason: "cpu-backlog", say: "the CPU's input queue is full"},
+	{reasons: []string{""}, sites: []string{"enqueue_to_backlog", "netif_rx*"}, where: "queue", reason: "cpu-backlog", say: "the CPU's input queue is full"},
+	{reasons: []string{""}, sites: []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}, culprit: []Station{StationQueue, StationTCEgress, StationNeighbour}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
+	{reasons: []string{"BRIDGE_*", "LOCAL_MAC"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({kernel})"},
+	{reasons: []string{""}, sites: []string{"br_forward*", "__br_forward*"}, where: "bridge", reason: "not-forwarded", say: "no port to pass it on to: it would leave where it came in, or the port is blocked"},
+	{sites: []string{"br_*", "__br_*"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({site})"},
+	{reasons: []string{"XFRM_*", "SECURITY_HOOK", "BPF_CGROUP_EGRESS"}, where: "policy", reason: "policy", say: "a policy refused it ({kernel})"},
+	{reasons: []string{""}, sites: []string{"ip_forward*", "ip6_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}"},
+	{reasons: []string{"DEV_*", "TAP_*", "VXLAN_*", "NOMEM"}, where: "device", reason: "device", say: "{dev} did not take it ({kernel})"},
+	{reasons: []string{""}, sites: []string{"veth_xmit", "dev_*", "__dev_*", "validate_xmit*", "vxlan_*"}, where: "device", reason: "device", say: "{dev} did not take it ({site})"},
+}
+
+// socketDrops are the reasons for which a packet that reached a TCP socket is
+// really lost. With any other, the kernel has used it and frees it as dropped
+// only in name: pure acknowledgements, duplicates, segments out of the window.
+var socketDrops = []string{
+	"SOCKET_RCVBUFF", "SOCKET_BACKLOG", "SOCKET_FILTER", "PROTO_MEM", "TCP_CSUM", "SKB_CSUM",
+	"TCP_LISTEN_OVERFLOW", "NO_SOCKET", "XFRM_*", "TCP_MD5*", "TCP_AO*", "TCP_AUTH*", "NOMEM",
+}
+
+// quietDrops are reasons of such frees that are not worth a note.
+var quietDrops = []string{"", "TCP_RESET", "TCP_OLD_ACK"}
+
+// stationWhere is where a packet ended, as far as its last station tells.
+var stationWhere = map[Station]string{
+	StationSocketOut: "ip", StationIPOut: "ip", StationFragmenting: "ip", StationNeighbour: "neighbour",
+	StationTCEgress: "tc", StationQueue: "queue", StationTransmit: "device", StationVeth: "device",
+	StationReceive: "device", StationTCIngress: "tc",
+	StationBridgeIn: "bridge", StationBridgeForward: "bridge", StationBridgeFlood: "bridge", StationBridgeUp: "bridge",
+	StationBridgeOut: "bridge", StationBridgeNF: "netfilter",
+	StationIPIn: "ip", StationLocalDeliver: "ip", StationForward: "forward", StationRouteError: "routing",
+	StationNetfilter: "netfilter", StationTable: "netfilter", StationVerdict: "netfilter",
+	StationConntrackIn: "conntrack", StationConntrackConfirm: "conntrack", StationNAT: "conntrack",
+	StationIPVSIn: "ipvs", StationIPVSSchedule: "ipvs", StationIPVSConn: "ipvs", StationIPVSXmit: "ipvs",
+	StationIPVSLeave: "ipvs", StationIPVSOut: "ipvs",
+	StationTransportIn: "socket", StationSocketIn: "socket", StationTimeWait: "socket", StationListen: "socket",
+	StationBacklog: "socket", StationRawIn: "socket", StationPingIn: "socket", StationICMPIn: "icmp", StationErrorIn: "socket", StationMerge: "gro",
+}
+
+// whereWords are the words of the summary for where, if others.
+var whereWords = map[string]string{
+	"ipvs": "IPVS", "ip": "IP", "icmp": "ICMP", "socket": "the socket layer", "queue": "a queue", "tc": "tc",
+	"neighbour": "neighbour resolution", "forward": "forwarding", "bridge": "the bridge", "device": "a device", "policy": "a policy",
+}
+
+// matchAny says whether s is one of the patterns; a "*" at the end of a
+// pattern stands for any rest, one at its beginning for any start.
+func matchAny(patterns []string, s string) bool {
+	for _, p := range patterns {
+		if prefix, ok := strings.CutSuffix(p, "*"); ok {
+			if strings.HasPrefix(s, prefix) {
+				return true
+			}
+		} else if suffix, ok := strings.CutPrefix(p, "*"); ok {
+			if strings.HasSuffix(s, suffix) {
+				return true
+			}
+		} else if p == s {
+			return true
+		}
+	}
+	return false
+}
+
+// kebab writes a kernel reason as one of ours: NETFILTER_DROP, netfilter-drop.
+func kebab(reason string) string {
+	return strings.ToLower(strings.ReplaceAll(reason, "_", "-"))
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import "sort"
+
+// Advance says what time it is, in ns on the events' clock, and gives out
+// every packet that has settled by then.
+func (s *Stitcher) Advance(now uint64) {
+	s.now = max(s.now, now)
+	for len(s.due.groups) > 0 && s.due.groups[0].due <= s.now {
+		g := s.due.groups[0]
+		ready := g.last + s.patience(g)
+		if ready <= s.now {
+			s.give(g, false)
+			continue
+		}
+		s.due.set(g, ready)
+	}
+}
+
+// Flush gives out everything that is still open, as what is known of it says.
+func (s *Stitcher) Flush() {
+	groups := append([]*group(nil), s.due.groups...)
+	sort.Slice(groups, func(i, j int) bool { return groups[i].start() < groups[j].start() })
+	for _, g := range groups {
+		s.give(g, false)
+	}
+}
+
+// start is when the group was first seen, in ns.
+func (g *group) start() uint64 {
+	first := ^uint64(0)
+	for _, p := range g.packets {
+		if len(p.steps) > 0 {
+			first = min(first, p.steps[0].time)
+		}
+	}
+	return first
+}
+
+// patience is how long a group must have been silent, in ns, before it is
+// given out.
+func (s *Stitcher) patience(g *group) uint64 {
+	wait := s.settle
+	parts := false
+	for _, p := range g.packets {
+		wait = max(wait, s.packetPatience(p))
+		parts = parts || p.born == StationSegment || p.born == StationFragment
+	}
+	// What a tap's copy does behind a delivery changes nothing; parts of a
+	// packet are different, as each of them must arrive.
+	if g.delivered && !parts {
+		wait = min(wait, s.window)
+	}
+	return wait
+}
+
+func (s *Stitcher) packetPatience(p *packet) uint64 {
+	if len(p.steps) == 0 || p.lost() > 0 {
+		return s.window
+	}
+	if p.ended {
+		return s.settle
+	}
+	if p.born == StationClone && len(p.steps) == 1 {
+		// A tap keeps its copy until somebody reads it; any other copy
+		// moves on at once.
+		return s.window
+	}
+	switch last := &p.steps[len(p.steps)-1]; {
+	case deliveryStation[last.station]:
+		return s.settle
+	case last.station == StationTransmit && s.leaves(last.netns, last.ifindex):
+		// Drivers free what they sent when they feel like it.
+		return s.window
+	case last.station == StationNeighbour:
+		// The kernel gives up after three tries of a second each: wait for
+		// its verdict rather than to meet it half way.
+		return s.idle + s.idle/2
+	default:
+		return s.idle
+	}
+}
+
+// makeRoom gives out the oldest packets while too many are kept for an event
+// that brings a packet of its own, or names another one. It says whether it did.
+func (s *Stitcher) makeRoom(own, other bool) bool {
+	limit := s.cfg.MaxPackets
+	if own {
+		limit--
+	}
+	if other {
+		limit--
+	}
+	made := false
+	for s.oldest != nil && (len(s.open) > limit || s.steps >= s.cfg.MaxPackets*stepsPerPacket) {
+		s.stats.Evicted += s.oldest.real()
+		s.give(s.oldest, true)
+		made = true
+	}
+	return made
+}
+
+// give hands out the traversals of a group and forgets its packets.
+func (s *Stitcher) give(g *group, evicted bool) {
+	s.stats.Packets += g.real()
+	if s.wanted(g) {
+		s.b.group(g, evicted)
+	} else {
+		s.stats.Discarded += g.real()
+		for _, p := range g.packets {
+			if len(p.steps) > 0 {
+				s.done.put(p.id, 0)
+			}
+		}
+	}
+	s.release(g)
+}
+
+// real counts the packets of which something was seen.
+func (g *group) real() uint64 {
+	n := uint64(0)
+	for _, p := range g.packets {
+		if len(p.steps) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// wanted says whether the selection matched the group, its flow, or what
+// caused it.
+func (s *Stitcher) wanted(g *group) bool {
+	if g.matched {
+		return true
+	}
+	for _, p := range g.packets {
+		if s.flows.matched(p.flow) || s.done.id(p.cause) != 0 {
+			return true
+		}
+		if c := s.open[p.cause]; c != nil && c.group.matched {
+			return true
+		}
+	}
+	return false
+}
+
+// dueHeap orders groups by when they are to be looked at again.
+type dueHeap struct{ groups []*group }
+
+func (h *dueHeap) push(g *group) {
+	g.pos = len(h.groups)
+	h.groups = append(h.groups, g)
+	h.up(g.pos)
+}
+
+func (h *dueHeap) remove(g *group) {
+	n := len(h.groups) - 1
+	at := g.pos
+	h.swap(at, n)
+	h.groups[n] = nil
+	h.groups = h.groups[:n]
+	if at < n {
+		h.down(at)
+		h.up(at)
+	}
+}
+
+// set moves a group to a time; sooner does so only if that is before its own.
+func (h *dueHeap) set(g *group, due uint64) {
+	g.due = due
+	h.down(g.pos)
+	h.up(g.pos)
+}
+
+func (h *dueHeap) sooner(g *group, due uint64) {
+	if due < g.due {
+		h.set(g, due)
+	}
+}
+
+func (h *dueHeap) swap(i, j int) {
+	h.groups[i], h.groups[j] = h.groups[j], h.groups[i]
+	h.groups[i].pos, h.groups[j].pos = i, j
+}
+
+func (h *dueHeap) up(i int) {
+	for i > 0 && h.groups[i].due < h.groups[(i-1)/2].due {
+		h.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+}
+
+func (h *dueHeap) down(i int) {
+	for {
+		least := i
+		for _, c := range [2]int{2*i + 1, 2*i + 2} {
+			if c < len(h.groups) && h.groups[c].due < h.groups[least].due {
+				least = c
+			}
+		}
+		if least == i {
+			return
+		}
+		h.swap(i, least)
+		i = least
+	}
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Verdict is how a traversal ended.
+type Verdict string
+
+// The verdicts. A traversal with a lost event, an unknown beginning or an
+// unknown end is incomplete and never counts as delivered.
+const (
+	Delivered  Verdict = "delivered"
+	LeftNode   Verdict = "left-node"
+	Terminated Verdict = "terminated"
+	InFlight   Verdict = "in-flight"
+	Incomplete Verdict = "incomplete"
+)
+
+// Kinds of network namespace.
+const (
+	KindNode    = "node"
+	KindPod     = "pod"
+	KindNetwork = "network" // a router or outside host of a lab: shown, not counted
+)
+
+// How a visit was entered and left.
+const (
+	ViaSocket     = "socket"
+	ViaDevice     = "device"
+	ViaKernel     = "kernel"     // made in mid-stack: ICMP errors, REJECT; the way out only
+	ViaTerminated = "terminated" // never left: ended here
+	ViaUnknown    = "unknown"    // not observed
+)
+
+// Traversal is the ordered visits of one packet, with a verdict. Its JSON form
+// is a contract: fields may be added, never renamed or dropped.
+type Traversal struct {
+	Time      time.Time `json:"time"`
+	ID        string    `json:"id"`
+	Node      string    `json:"node"`
+	Flow      string    `json:"flow"`
+	Direction string    `json:"direction"` // request or reply
+	Proto     string    `json:"proto"`
+	TCPFlags  string    `json:"tcp_flags,omitempty"`
+	ICMP      string    `json:"icmp,omitempty"` // type/code, e.g. 3/3
+	Length    uint32    `json:"length"`         // bytes from the network header on
+	Src       Endpoint  `json:"src"`            // as the sender wrote it
+	Dst       Endpoint  `json:"dst"`
+	Stacks    float64   `json:"stacks"`
+	L3Stacks  float64   `json:"l3_stacks"`
+	Verdict   Verdict   `json:"verdict"`
+	Where     string    `json:"where,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	// KernelReason is the name of the kernel's drop reason, Location the
+	// symbol that dropped the packet; both empty where there was no drop.
+	KernelReason string     `json:"kernel_reason,omitempty"`
+	Location     string     `json:"location,omitempty"`
+	Summary      string     `json:"summary"`
+	DataLink     []string   `json:"data_link"`
+	Visits       []Visit    `json:"visits"`
+	NAT          []NAT      `json:"nat"`
+	Conntrack    *CTSummary `json:"conntrack,omitempty"`
+	CausedBy     string     `json:"caused_by"`
+	Causes       []string   `json:"causes"`
+	Notes        []string   `json:"notes,omitempty"` // facts worth saying, e.g. "client address lost"
+	Complete     bool       `json:"complete"`
+	Lost         int        `json:"lost"`
+}
+
+// Endpoint is one end of a packet.
+type Endpoint struct {
+	IP      string `json:"ip"`
+	Port    uint16 `json:"port,omitempty"`
+	Pod     string `json:"pod,omitempty"`
+	Service string `json:"service,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Process string `json:"process,omitempty"`
+	PID     uint32 `json:"pid,omitempty"`
+}
+
+// Visit is the stay of a packet in one network namespace.
+type Visit struct {
+	Netns    uint32      `json:"netns"`
+	Name     string      `json:"name"`
+	Kind     string      `json:"kind"`
+	Node     string      `json:"node,omitempty"`
+	Entered  string      `json:"entered"`
+	Left     string      `json:"left"` // socket, device, terminated, or unknown
+	Stacks   float64     `json:"stacks"`
+	Bridged  bool        `json:"bridged"`
+	BridgeNF bool        `json:"bridge_nf,omitempty"` // netfilter ran from the bridge
+	Devices  []string    `json:"devices"`
+	NAT      []NAT       `json:"nat,omitempty"`
+	StartNS  uint64      `json:"start_ns"` // since Traversal.Time
+	EndNS    uint64      `json:"end_ns"`
+	Hooks    []HookVisit `json:"hooks"`
+}
+
+// HookVisit is one event of a visit.
+type HookVisit struct {
+	Hook   string `json:"hook"`
+	NS     uint64 `json:"ns"` // since Traversal.Time
+	Device string `json:"device,omitempty"`
+	Detail string `json:"detail,omitempty"` // e.g. "LOCAL_IN", "172.23.96.163:80", "SOCKET_RCVBUFF"
+}
+
+// NAT is one translation, found by comparing headers between two events.
+type NAT struct {
+	By         string `json:"by"`   // ipvs or conntrack
+	Kind       string `json:"kind"` // dnat or snat
+	Hook       string `json:"hook"`
+	From       string `json:"from"`
+	To         string `json:"to"`
+	Masquerade bool   `json:"masquerade,omitempty"`
+}
+
+// CTSummary is a conntrack entry in words.
+type CTSummary struct {
+	Original string `json:"original"`
+	Reply    string `json:"reply"`
+	State    string `json:"state"`
+}
+
+// Device is what is known of a network device.
+type Device struct {
+	Name        string
+	Kind        string // veth, bridge, dummy, vxlan, …; empty: a physical or unknown one
+	Master      uint32 // ifindex of the bridge it is a port of, in the same namespace; 0: none
+	PeerNetns   uint32 // veth: the namespace of the peer; 0: unknown
+	PeerIfindex uint32
+	Addrs       []netip.Addr // assigned to it; empty: unknown or none
+}
+
+// Namespace is what is known of a network namespace.
+type Namespace struct {
+	Name string // shown name; empty: nobody named it
+	Kind string // KindNode, KindPod or KindNetwork
+	Node string // name of the node it is, or belongs to
+	Pod  string // namespace/name
+}
+
+// AddressNames are the names an address has.
+type AddressNames struct {
+	Pod, Service, Node string
+}
+
+// Names tells the model what the kernel's numbers stand for. Implementations
+// answer from memory, at once, and may know nothing: the zero values are valid
+// answers. They are called from one goroutine.
+type Names interface {
+	Device(netns, ifindex uint32) (Device, bool)
+	Namespace(netns uint32) Namespace
+	Address(ip string, port uint16) AddressNames
+	// Process names the process that owns the socket, by its inode.
+	Process(inode uint32) (comm string, pid uint32, ok bool)
+	// Symbol names a kernel address, without offset; empty: unknown.
+	Symbol(addr uint64) string
+	// DropReason names a value of the traced kernel's enum skb_drop_reason,
+	// without its prefix; empty: unknown.
+	DropReason(reason uint32) string
+}

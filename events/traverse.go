@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"fmt"
+	"strconv"
+)
+
+const nfprotoBridge = 7
+
+// Directions of a traversal within its flow.
+const (
+	directionRequest = "request"
+	directionReply   = "reply"
+)
+
+// traversal gives out one run of a root packet as a traversal.
+func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
+	e := b.outcome(&r)
+	id := b.s.traversalID(root.id, root.steps[0].time)
+	if index > 0 {
+		id = mix(id + uint64(index)) //nolint:gosec // a small count
+	}
+	t := &Traversal{
+		Time: b.s.cfg.Wall(r.hops[0].time), ID: hexID(id), Direction: directionRequest,
+		Verdict: e.verdict, Where: e.where, Reason: e.reason, KernelReason: e.kernelReason, Location: e.location,
+		Causes: []string{}, NAT: []NAT{}, Lost: r.lost,
+	}
+	t.Visits = b.visits(&r, &e)
+	for i := range t.Visits {
+		t.Stacks += t.Visits[i].Stacks
+		if !t.Visits[i].Bridged {
+			t.L3Stacks += t.Visits[i].Stacks
+		}
+	}
+	t.DataLink = dataLink(t.Visits)
+	b.translations(t, &r)
+	b.describe(t, &r, &e)
+	b.causes(t, root, &r, index)
+	b.conclude(t, &r, &e, evicted)
+	t.Node = b.node(t.Visits)
+	b.s.count(t)
+	b.s.out(t)
+}
+
+// outcome judges a run by itself.
+func (b *builder) outcome(r *run) ending {
+	if r.went {
+		for i := len(r.hops) - 1; i >= 0; i-- {
+			if h := &r.hops[i]; egress(h.station) {
+				return b.leftBy(i, h)
+			}
+		}
+		last := len(r.hops) - 1
+		return b.leftBy(last, &r.hops[last])
+	}
+	return b.judge(r.hops)
+}
+
+// translations puts NAT into the traversal and its visits.
+func (b *builder) translations(t *Traversal, r *run) {
+	nats, at, notes := b.changes(r.hops)
+	t.Notes = append(t.Notes, notes...)
+	for i, st := range stays(r.hops) {
+		for k := range nats {
+			if at[k] >= st.lo && at[k] < st.hi {
+				t.Visits[i].NAT = append(t.Visits[i].NAT, nats[k])
+			}
+		}
+	}
+	t.NAT = append(t.NAT, nats...)
+	if (t.Verdict == Delivered || t.Verdict == LeftNode) && !r.hops[0].p.reply {
+		if note := clientNote(r.hops, nats); note != "" {
+			t.Notes = append(t.Notes, note)
+		}
+	}
+}
+
+// describe fills in what the packet was, and whose.
+func (b *builder) describe(t *Traversal, r *run, e *ending) {
+	flow := uint64(0)
+	for i := range r.hops {
+		h := &r.hops[i]
+		if h.p.flow != 0 {
+			flow = h.p.flow
+		}
+		if h.p.reply {
+			t.Direction = directionReply
+		}
+		if h.extKind == ExtConntrack && h.ext >= 0 {
+			t.Conntrack = conntrackSummary(&h.p.cts[h.ext])
+		}
+	}
+	h := firstHeader(r.hops)
+	if h == nil {
+		t.Flow = hexID(flow)
+		return
+	}
+	if flow == 0 {
+		flow = flowID(h)
+	}
+	t.Flow = hexID(flow)
+	t.Proto, t.Length = protoWords(h.Proto), h.Length
+	if h.Proto == protoTCP {
+		t.TCPFlags = flagWords(h.TCPFlags)
+	}
+	if h.Proto == protoICMP || h.Proto == protoICMPv6 {
+		t.ICMP = icmpPair(h.ICMPType, h.ICMPCode)
+		if isICMPError(h) {
+			t.Direction = directionReply
+		}
+	}
+	t.Src, t.Dst = b.endpoint(h, true), b.endpoint(h, false)
+	first := &r.hops[0]
+	if t.Visits[0].Entered == ViaSocket {
+		if ns := b.s.names.Namespace(first.netns); t.Src.Pod == "" && ns.Kind == KindPod {
+			t.Src.Pod = ns.Pod
+		}
+		if p, ok := b.sender(first); ok {
+			t.Src.Process, t.Src.PID = p.comm, p.pid
+		}
+	}
+	if e.verdict == Delivered || deliveryStation[r.hops[e.at].station] {
+		if p, ok := b.receiver(r.hops, e.at); ok {
+			t.Dst.Process, t.Dst.PID = p.comm, p.pid
+		}
+	}
+}
+
+func (b *builder) endpoint(h *Header, source bool) Endpoint {
+	addr, port := h.Dst, h.DstPort
+	if source {
+		addr, port = h.Src, h.SrcPort
+	}
+	if !hasPorts(h) {
+		port = 0
+	}
+	e := Endpoint{IP: addr.String(), Port: port}
+	n := b.s.names.Address(e.IP, port)
+	e.Pod, e.Service, e.Node = n.Pod, n.Service, n.Node
+	return e
+}
+
+// sender is the process that sent what begins with a hop.
+func (b *builder) sender(h *hop) (process, bool) {
+	if p, ok := b.socketProcess(h); ok {
+		return p, true
+	}
+	// A packet that answers another one without a socket is nobody's.
+	if h.hdr == nil || h.p.cause != 0 {
+		return process{}, false
+	}
+	s, ok := b.s.flows.process(h.netns, h.hdr.Tuple)
+	return process{commWords(s.Comm), s.PID}, ok
+}
+
+// receiver is the process that an arrival is for. An ICMP error is for the
+// sender of the packet that it complains of.
+func (b *builder) receiver(hops []hop, at int) (process, bool) {
+	h := &hops[at]
+	if h.station == StationTimeWait {
+		return process{}, false
+	}
+	if h.station == StationSocketIn || h.station == StationRawIn {
+		if p, ok := b.socketProcess(h); ok {
+			return p, true
+		}
+	}
+	if h.hdr == nil {
+		return process{}, false
+	}
+	tuple := h.hdr.Tuple.Reverse()
+	if h.hdr.HasInner {
+		tuple = h.hdr.Inner
+	}
+	s, ok := b.s.flows.process(h.netns, tuple)
+	return process{commWords(s.Comm), s.PID}, ok
+}
+
+// socketProcess is the process that owns the socket of an event.
+func (b *builder) socketProcess(h *hop) (process, bool) {
+	if h.aux < 0 || !socketStation(h.station) {
+		return process{}, false
+	}
+	s := &h.p.sockets[h.aux]
+	if h.flags&FlagTask != 0 && s.PID != 0 {
+		return process{commWords(s.Comm), s.PID}, true
+	}
+	if s.Inode != 0 {
+		if comm, pid, ok := b.s.names.Process(s.Inode); ok {
+			return process{comm, pid}, true
+		}
+	}
+	return process{}, false
+}
+
+// causes links the traversal with what caused it and what it caused.
+func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
+	if root.cause != 0 && index == 0 {
+		if c := b.s.open[root.cause]; c != nil && len(c.steps) > 0 {
+			top := c.top()
+			t.CausedBy = hexID(b.s.traversalID(top.id, top.steps[0].time))
+		} else if id := b.s.done.id(root.cause); id != 0 {
+			t.CausedBy = hexID(id)
+		}
+	}
+	var last *packet
+	for i := range r.hops {
+		p := r.hops[i].p
+		if p == last {
+			continue
+		}
+		last = p
+		for _, e := range p.effects {
+			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
+				t.Causes = append(t.Causes, hexID(e.id))
+			}
+		}
+	}
+}
+
+// conclude decides whether the evidence holds, and writes the summary.
+func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
+	t.Notes = append(t.Notes, b.notes...)
+	if e.note != "" {
+		t.Notes = append(t.Notes, e.note)
+	}
+	missing := ""
+	switch begin := b.beginning(r); {
+	case r.lost > 0:
+		missing = count(r.lost, "event", "events") + " lost " + r.gap
+	case begin != "":
+		missing = begin
+	case firstHeader(r.hops) == nil:
+		missing = "its addresses were not seen"
+	case b.cut:
+		missing = "it has more copies or events than are followed"
+	case evicted:
+		missing = "given out early, as too many packets were open"
+	}
+	words := e.say
+	if e.verdict == Terminated {
+		words = "terminated in " + orWords(whereWords[e.where], e.where) + ": " + e.say
+	}
+	switch {
+	case missing != "":
+		t.Verdict = Incomplete
+		t.Summary = "incomplete: " + missing + "; last: " + words
+	case e.verdict == Incomplete:
+		t.Summary = "incomplete: " + words
+	case e.verdict == InFlight:
+		t.Summary = stackWords(t.Stacks) + " so far, in flight: " + words
+	default:
+		t.Summary = stackWords(t.Stacks) + ", " + words
+		t.Complete = true
+	}
+	if !b.s.cfg.HasFunctions {
+		t.Notes = append(t.Notes, "IP, IPVS, conntrack and sockets were not observed: stacks counts proven device crossings only")
+	}
+	for i := range t.Visits {
+		if t.Visits[i].Entered == ViaUnknown || t.Visits[i].Left == ViaUnknown {
+			t.Complete = false
+		}
+	}
+}
+
+// node is the name of the node that a traversal is about.
+func (b *builder) node(visits []Visit) string {
+	if b.s.cfg.OnlyNode != "" {
+		return b.s.cfg.OnlyNode
+	}
+	for i := range visits {
+		if v := &visits[i]; v.Kind != KindNetwork && v.Node != "" {
+			return v.Node
+		}
+	}
+	return b.s.cfg.Node
+}
+
+// count adds a traversal to the statistics.
+func (s *Stitcher) count(t *Traversal) {
+	s.stats.Traversals++
+	s.stats.Lost += uint64(max(t.Lost, 0)) //nolint:gosec // not negative
+	switch t.Verdict {
+	case Delivered:
+		s.stats.Delivered++
+	case LeftNode:
+		s.stats.LeftNode++
+	case Terminated:
+		s.stats.Terminated++
+	case InFlight:
+		s.stats.InFlight++
+	case Incomplete:
+		s.stats.Incomplete++
+	}
+}
+
+// ctStates are the words for enum ip_conntrack_info.
+var ctStates = [...]string{"established", "related", "new", "established+reply", "related+reply"}
+
+func conntrackSummary(c *Conntrack) *CTSummary {
+	state := "info " + strconv.Itoa(int(c.Info))
+	if int(c.Info) < len(ctStates) {
+		state = ctStates[c.Info]
+	}
+	ports := func(t Tuple) bool { return t.Proto == protoTCP || t.Proto == protoUDP || t.Proto == protoSCTP }
+	return &CTSummary{
+		Original: tupleWords(c.Original, ports(c.Original)),
+		Reply:    tupleWords(c.Reply, ports(c.Reply)),
+		State:    state,
+	}
+}
+
+func icmpPair(typ, code uint8) string { return fmt.Sprintf("%d/%d", typ, code) }
+
+func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ending is how one way of a packet ended.
+type ending struct {
+	verdict       Verdict
+	rank          int
+	at            int // index of the hop that decided it
+	where, reason string
+	kernelReason  string
+	location      string
+	say           string // the rest of the summary
+	note          string
+}
+
+// Ranks of endings, best last: the way to tell the main copy of a packet.
+const (
+	rankConsumed   = iota // freed without a trace of where it went
+	rankOtherHost         // a flooded copy that was not meant for its receiver
+	rankOpen              // in flight
+	rankRaw               // a copy that went to a raw socket
+	rankTerminated        // ended on its way
+	rankAnswered          // ended with evidence of its own: a socket, IPVS or ICMP
+	rankLeft
+	rankDelivered
+)
+
+// deliveryStation says which stations mean that the packet arrived.
+var deliveryStation = [256]bool{
+	StationSocketIn: true, StationTimeWait: true, StationErrorIn: true, StationICMPIn: true,
+	StationRawIn: true, StationPingIn: true,
+}
+
+// movingStation says at which stations a packet is on its way.
+var movingStation = [256]bool{
+	StationSocketOut: true, StationIPOut: true, StationFragmenting: true, StationNeighbour: true,
+	StationTCEgress: true, StationQueue: true, StationTransmit: true, StationVeth: true,
+	StationReceive: true, StationTCIngress: true,
+	StationBridgeIn: true, StationBridgeForward: true, StationBridgeFlood: true, StationBridgeUp: true, StationBridgeOut: true,
+	StationIPIn: true, StationForward: true,
+}
+
+func moves(s Station) bool { return movingStation[s] }
+
+// quietStation says which stations are not a function that can drop a packet.
+var quietStation = [256]bool{
+	StationDrop: true, StationEnd: true, StationVerdict: true, StationICMPSend: true, StationResetSend: true, StationReject: true,
+	StationClone: true, StationSegment: true, StationFragment: true, StationMerge: true, StationNone: true,
+}
+
+// judge says how a way ended. It has at least one hop.
+func (b *builder) judge(hops []hop) ending {
+	last := &hops[len(hops)-1]
+	if d := arrival(hops); d >= 0 {
+		return b.judgeArrival(hops, d)
+	}
+	if last.station == StationDrop {
+		return b.judgeDrop(hops)
+	}
+	if e, ok := b.judgeLeft(hops); ok {
+		return e
+	}
+	if !b.s.cfg.HasFunctions && cameIn(hops) {
+		return ending{
+			verdict: Incomplete, rank: rankOpen, at: len(hops) - 1, where: "socket", reason: "not-observed",
+			say: "sockets are not observed without function hooks; last seen " + b.lastSeen(hops),
+		}
+	}
+	if last.flags&FlagEnd != 0 {
+		return b.judgeConsumed(hops)
+	}
+	return ending{
+		verdict: InFlight, rank: rankOpen, at: len(hops) - 1,
+		where: stationWhere[lastStation(hops)], say: "last seen " + b.lastSeen(hops),
+	}
+}
+
+// arrival is the index of the hop at which the packet arrived for good, -1 if
+// it did not. A socket that unwraps a tunnel sends the packet on its way again.
+func arrival(hops []hop) int {
+	at := -1
+	for i := range hops {
+		switch st := hops[i].station; {
+		case deliveryStation[st], st == StationListen && at < 0:
+			at = i
+		case moves(st):
+			at = -1
+		}
+	}
+	return at
+}
+
+// judgeArrival judges a packet that reached a socket: it may still be refused.
+func (b *builder) judgeArrival(hops []hop, at int) ending {
+	e := ending{verdict: Delivered, rank: rankDelivered, at: at, where: "socket"}
+	echoReply := hops[at].hdr != nil && isEchoReply(hops[at].hdr)
+	switch hops[at].station {
+	case StationICMPIn:
+		e.where = "icmp"
+		if echoReply {
+			e.rank = rankLeft // it is for a socket, which gets a copy
+		}
+	case StationRawIn:
+		if !echoReply {
+			e.rank = rankRaw // whoever listens to everything is not the receiver
+		}
+	}
+	e.say = b.arrivalWords(hops, at)
+	for i := at; i < len(hops); i++ {
+		switch hops[i].station {
+		case StationListen:
+			if l, ok := b.judgeListen(hops, i); ok {
+				return l
+			}
+		case StationResetSend:
+			if hops[at].hdr == nil || hops[at].hdr.Proto != protoTCP {
+				continue
+			}
+			return ending{
+				verdict: Terminated, rank: rankAnswered, at: i, where: "socket", reason: "reset",
+				say: "the socket at " + dstWords(hops[i].hdr) + " answered with RST",
+			}
+		case StationDrop:
+			return b.judgeSocketDrop(hops, at, i, e)
+		}
+	}
+	return e
+}
+
+// judgeListen tells a SYN that was taken from one that found the accept queue
+// full: the kernel frees both in the same way, but answers the first only.
+func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
+	p := hops[at].p
+	for _, f := range p.effects {
+		if f.time >= hops[at].time {
+			return ending{}, false
+		}
+	}
+	if b.s.flows.repliedSince(p.flow, hops[at].time) {
+		return ending{}, false
+	}
+	if !p.ended {
+		return ending{verdict: InFlight, rank: rankOpen, at: at, where: "socket", say: "last seen " + b.lastSeen(hops)}, true
+	}
+	return ending{
+		verdict: Terminated, rank: rankAnswered, at: at, where: "socket", reason: "listen-overflow",
+		say: "the listening socket at " + dstWords(hops[at].hdr) + " did not answer: its accept queue is full",
+	}, true
+}
+
+// judgeSocketDrop judges a packet that was freed as dropped behind a socket.
+func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) ending {
+	kernel := b.s.dropReason(hops[drop].val)
+	isTCP := hops[at].hdr != nil && hops[at].hdr.Proto == protoTCP
+	errorTold := hops[at].station == StationErrorIn || hops[at].station == StationTimeWait
+	if (isTCP || errorTold) && !matchAny(socketDrops, kernel) {
+		if !slices.Contains(quietDrops, kernel) {
+			arrived.note = "the socket discarded it: " + kernel
+		}
+		return arrived
+	}
+	e := b.judgeDrop(hops[:drop+1])
+	if kernel == "" && hops[at].station == StationSocketIn {
+		e.where, e.reason = "socket", "rcvbuf-full"
+		e.say = "the receive buffer of " + dstWords(hops[at].hdr) + " is full, or its filter refused it"
+	}
+	e.rank = rankAnswered
+	return e
+}
+
+// judgeDrop finds the row of the table for a way that ends with a drop.
+func (b *builder) judgeDrop(hops []hop) ending {
+	n := len(hops) - 1
+	ev := b.evidence(hops)
+	e := ending{verdict: Terminated, rank: rankTerminated, at: n, kernelReason: ev.kernel, location: ev.site}
+	if b.driverFree(hops, &ev) {
+		if l, ok := b.judgeLeft(hops[:n]); ok {
+			return l
+		}
+	}
+	if !b.s.cfg.HasFunctions && cameIn(hops) && !matchAny(socketDrops, ev.kernel) && matchAny([]string{"tcp_*"}, ev.site) {
+		// Without sockets, a drop by TCP may be its way of consuming.
+		e.verdict, e.rank, e.where, e.reason = Incomplete, rankOpen, "socket", "not-observed"
+		e.say = "sockets are not observed without function hooks; last seen " + b.lastSeen(hops)
+		return e
+	}
+	e.where, e.reason, e.say = "ip", "dropped", "dropped at {site}"
+	if w := stationWhere[ev.culprit]; w != "" {
+		e.where = w
+	}
+	if ev.kernel != "" {
+		e.reason, e.say = kebab(ev.kernel), "dropped at {site} ({kernel})"
+	}
+	for i := range drops {
+		if r := &drops[i]; ev.fits(r) {
+			e.where, e.reason, e.say = r.where, r.reason, r.say
+			break
+		}
+	}
+	e.say = ev.fill(b, e.say)
+	switch {
+	case e.reason == reasonOtherHost:
+		e.rank = rankOtherHost
+	case e.where == "socket" || e.where == "icmp" || e.where == "ipvs":
+		e.rank = rankAnswered
+	}
+	return e
+}
+
+// driverFree says whether a drop is only a driver's way to free what it sent:
+// it comes behind the hand-over to the driver and has no reason.
+func (b *builder) driverFree(hops []hop, ev *evidence) bool {
+	return len(hops) > 1 && ev.kernel == "" && ev.culprit == StationTransmit
+}
+
+// judgeLeft says whether the packet left the node by its last device.
+func (b *builder) judgeLeft(hops []hop) (ending, bool) {
+	for i := len(hops) - 1; i >= 0; i-- {
+		h := &hops[i]
+		if quietStation[h.station] && h.station != StationMerge {
+			continue
+		}
+		if (h.station != StationTransmit && h.station != StationVeth) || !b.s.leaves(h.netns, h.ifindex) {
+			return ending{}, false
+		}
+		return b.leftBy(i, h), true
+	}
+	return ending{}, false
+}
+
+func (b *builder) leftBy(at int, h *hop) ending {
+	return ending{
+		verdict: LeftNode, rank: rankLeft, at: at, where: "device",
+		say: "left the node by " + b.s.deviceName(h.netns, h.ifindex),
+	}
+}
+
+// leaves says whether what a device transmits goes where nothing is observed.
+func (s *Stitcher) leaves(netns, ifindex uint32) bool {
+	d, ok := s.names.Device(netns, ifindex)
+	if !ok {
+		return false
+	}
+	switch d.Kind {
+	case "veth":
+		if d.PeerNetns == 0 {
+			return s.cfg.OnlyNode != "" && d.Master == 0 && s.names.Namespace(netns).Kind == KindNode
+		}
+		return !s.observed(d.PeerNetns)
+	case "bridge", "dummy", "loopback", "ifb", "bond", "team", "vlan", "macvlan", "ipvlan", "vrf":
+		return false
+	}
+	return d.Name != "lo"
+}
+
+// judgeConsumed judges a packet that was freed without complaint, but was
+// neither delivered nor sent away.
+func (b *builder) judgeConsumed(hops []hop) ending {
+	n := len(hops) - 1
+	for i := n; i >= 0 && i >= n-3; i-- {
+		if hops[i].station == StationVerdict && int32(hops[i].val)&0xff == nfStolen { //nolint:gosec // the bits of Ret
+			if st := verdictStation(b.s.hookName(hops[i].hook)); st == StationTable {
+				return ending{
+					verdict: Terminated, rank: rankTerminated, at: i, where: "netfilter", reason: "stolen",
+					say: "taken by netfilter (" + b.s.hookName(hops[i].hook) + ")",
+				}
+			}
+		}
+	}
+	where := stationWhere[lastStation(hops)]
+	e := ending{
+		verdict: Incomplete, rank: rankConsumed, at: n, where: where, reason: "consumed",
+		say: "freed without a drop or a delivery; last seen " + b.lastSeen(hops),
+	}
+	if h := hops[n].hdr; h != nil && h.Fragment && (e.where == "ip" || e.where == "netfilter") {
+		e.reason, e.say = "reassembly", "taken to be joined with the other fragments; last seen "+b.lastSeen(hops)
+	}
+	if hops[n].station == StationMerge {
+		e.where, e.reason = "gro", "merged"
+		e.say = "merged into a packet whose way is not known"
+	}
+	return e
+}
+
+// cameIn says whether the last thing the packet did was to come in.
+func cameIn(hops []hop) bool {
+	for i := len(hops) - 1; i >= 0; i-- {
+		switch hops[i].station {
+		case StationReceive, StationTCIngress:
+			return true
+		case StationDrop, StationEnd, StationClone:
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// lastStation is the last one that says where the packet was.
+func lastStation(hops []hop) Station {
+	for i := len(hops) - 1; i >= 0; i-- {
+		if !quietStation[hops[i].station] {
+			return hops[i].station
+		}
+	}
+	return StationNone
+}
+
+// waiting says what a packet waits for that was last seen at a station.
+var waiting = map[Station]string{
+	StationNeighbour:   "waiting for a neighbour's link address",
+	StationQueue:       "in the queue of a device",
+	StationTransmit:    "handed to a driver",
+	StationVeth:        "crossing a veth pair",
+	StationTransportIn: "looking for its socket",
+	StationBacklog:     "waiting in the backlog of its socket",
+	StationListen:      "at a listening socket",
+	StationMerge:       "merged into another packet",
+}
+
+// lastSeen says where a way was last seen.
+func (b *builder) lastSeen(hops []hop) string {
+	i := len(hops) - 1
+	for i > 0 && quietStation[hops[i].station] {
+		i--
+	}
+	h := &hops[i]
+	var sb strings.Builder
+	if w := waiting[h.station]; w != "" {
+		sb.WriteString(w + ", ")
+	}
+	fmt.Fprintf(&sb, "at %s on %s", b.s.hookName(h.hook), b.s.netnsName(h.netns))
+	if h.ifindex != 0 {
+		sb.WriteString(" (" + b.s.deviceName(h.netns, h.ifindex) + ")")
+	}
+	return sb.String()
+}
+
+// arrivalWords completes the summary of a delivery.
+func (b *builder) arrivalWords(hops []hop, at int) string {
+	h := &hops[at]
+	name := b.s.ownerName(h.netns)
+	if sock, ok := b.receiver(hops, at); ok {
+		name += " (" + processWords(sock) + ")"
+	}
+	words := "delivered to " + name
+	switch h.station {
+	case StationRawIn:
+		words += ", to a raw socket"
+	case StationTimeWait:
+		words += ", to a connection in TIME_WAIT"
+	case StationErrorIn, StationICMPIn:
+		if h.hdr != nil && h.hdr.HasInner {
+			words += ": " + icmpWords(h.hdr)
+		} else if h.station == StationICMPIn && h.hdr != nil && isEchoRequest(h.hdr) {
+			words += ", answered by its kernel"
+		}
+	}
+	return words
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command lab builds the reference cluster out of network namespaces, makes the
+// traffic of the test cases in it, and tells the truth about that traffic. It
+// runs as root in the lab's virtual machines; `pair`, `churn`, `gso` and
+// `snapshot` also on a machine of its own, where they touch nothing but the
+// namespaces that they made.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// commands are the program's verbs, in the order of the usage text.
+var commands = []struct {
+	name, usage string
+	run         func(args []string) error
+}{
+	{"up", "up [-iptables legacy|nft]: build the cluster, and " + namesFile, cmdUp},
+	{"down", "down: remove the cluster", func([]string) error { return clusterDown() }},
+	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
+	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
+	{"cases", "cases [-all] [-json]: make the traffic of all ten cases (and the extras), and print a table", cmdCases},
+	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
+	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},
+	{"gso", "gso on|off NETNS DEV: segmentation and receive offloads of a device (all: of every device)", cmdGSO},
+	{"exec", "exec NETNS COMMAND...: run a command in a namespace", cmdExec},
+	{"snapshot", "snapshot: print what of the kernel's state a tracer could leave behind", func([]string) error { return snapshot(os.Stdout) }},
+	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
+	{"client", "", cmdClient},
+}
+
+// The first thread stays in the namespace that the program was started in: it is
+// the one by which /proc and other tools tell where a process is.
+func init() { runtime.LockOSThread() }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if len(args) > 0 {
+		for _, c := range commands {
+			if c.name != args[0] {
+				continue
+			}
+			err := c.run(args[1:])
+			if err == nil || errors.Is(err, flag.ErrHelp) {
+				return 0
+			}
+			fmt.Fprintf(os.Stderr, "lab %s: %v\n", c.name, err)
+			return 1
+		}
+	}
+	fmt.Fprintln(os.Stderr, "usage: lab COMMAND")
+	for _, c := range commands {
+		if c.usage != "" {
+			fmt.Fprintln(os.Stderr, "  "+c.usage)
+		}
+	}
+	return 1
+}
+
+// parse reads a command's flags and checks how many arguments follow them.
+func parse(fs *flag.FlagSet, args []string, want int, usage string) ([]string, error) {
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() != want {
+		return nil, errors.New("usage: lab " + fs.Name() + " " + usage)
+	}
+	return fs.Args(), nil
+}
+
+func flags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }
+
+func cmdUp(args []string) error {
+	fs := flags("up")
+	iptables := fs.String("iptables", "legacy", "the variant of iptables for the nodes' rules: legacy or nft")
+	if _, err := parse(fs, args, 0, "[-iptables legacy|nft]"); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := clusterUp(*iptables); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "lab: the cluster is up after %.1f s\n", time.Since(start).Seconds())
+	return nil
+}
+
+func cmdServe(args []string) error {
+	fs := flags("serve")
+	ready := fs.String("ready-file", "", "write this file once all servers listen")
+	detach := fs.Bool("detach", false, "go on in the background, and return once all servers listen")
+	if _, err := parse(fs, args, 0, "[-detach] [-ready-file FILE]"); err != nil {
+		return err
+	}
+	if *detach {
+		return serveDetached(*ready)
+	}
+	return serve(*ready)
+}
+
+// cmdCase starts the client as a process of its pod; its output is this command's.
+func cmdCase(args []string) error {
+	fs := flags("case")
+	count := fs.Int("count", 1, "how many connections, one after the other")
+	rest, err := parse(fs, args, 1, "[-count N] ID")
+	if err != nil {
+		return err
+	}
+	c, err := findCase(rest[0])
+	if err != nil {
+		return err
+	}
+	return startCase(c, *count, os.Stdout)
+}
+
+func cmdCases(args []string) error {
+	fs := flags("cases")
+	all := fs.Bool("all", false, "also what is not of the ten: DNS, IPv6")
+	asJSON := fs.Bool("json", false, "one object a line instead of a table")
+	if _, err := parse(fs, args, 0, "[-all] [-json]"); err != nil {
+		return err
+	}
+	chosen := cases
+	if !*all {
+		chosen = cases[:ten]
+	}
+	return runCases(chosen, *asJSON, os.Stdout)
+}
+
+func cmdClient(args []string) error {
+	fs := flags("client")
+	count := fs.Int("count", 1, "connections")
+	rest, err := parse(fs, args, 1, "ID")
+	if err != nil {
+		return err
+	}
+	c, err := findCase(rest[0])
+	if err != nil {
+		return err
+	}
+	return runClient(c, *count)
+}
+
+func cmdExec(args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: lab exec NETNS COMMAND...")
+	}
+	return execIn(args[0], args[1:])
+}
+
+func cmdChurn(args []string) error {
+	fs := flags("churn")
+	var p churnPlan
+	fs.StringVar(&p.from, "from", "", "namespace of the senders")
+	fs.StringVar(&p.to, "to", "", "namespace of the receiver")
+	fs.StringVar(&p.proto, "proto", "udp", "udp or tcp")
+	fs.StringVar(&p.dst, "dst", "", "ADDR:PORT to send to")
+	fs.StringVar(&p.listen, "listen", "", "ADDR:PORT of the receiver (default: the port of -dst)")
+	fs.IntVar(&p.packets, "packets", 1000, "packets of all flows together")
+	fs.IntVar(&p.flows, "flows", 1, "flows side by side")
+	fs.IntVar(&p.size, "size", 64, "bytes of payload")
+	fs.IntVar(&p.window, "window", 16, "packets of a flow that wait for their echo at once; less with many flows")
+	fs.IntVar(&p.perConn, "per-conn", 0, "packets of a flow before it takes a new port (0: never)")
+	fs.IntVar(&p.rate, "rate", 0, "packets a second of all flows together (0: as fast as they go)")
+	quiet := fs.Bool("totals", false, "leave out the list of flows")
+	if _, err := parse(fs, args, 0, "-from NETNS -to NETNS -dst ADDR:PORT [flags]"); err != nil {
+		return err
+	}
+	if err := p.check(); err != nil {
+		return err
+	}
+	report, err := churn(p)
+	if *quiet {
+		report.Flows = nil
+	}
+	if perr := json.NewEncoder(os.Stdout).Encode(report); perr != nil {
+		return perr
+	}
+	return err
+}
+
+// check completes a plan and refuses one that cannot be carried out.
+func (p *churnPlan) check() error {
+	if p.from == "" || p.to == "" || p.dst == "" {
+		return errors.New("-from, -to and -dst are needed")
+	}
+	if p.proto != "udp" && p.proto != "tcp" {
+		return fmt.Errorf("-proto %s: want udp or tcp", p.proto)
+	}
+	if p.flows < 1 || p.packets < p.flows || p.window < 1 {
+		return errors.New("want at least one flow, one packet a flow, and a window of one")
+	}
+	if p.size < minPayload+4 || p.size > 60000 {
+		return fmt.Errorf("-size %d: want %d to 60000", p.size, minPayload+4)
+	}
+	// A CPU's backlog holds 1000 packets; both directions may share one.
+	p.window = max(1, min(p.window, 400/p.flows))
+	if p.listen == "" {
+		p.listen = p.dst[strings.LastIndexByte(p.dst, ':'):]
+	}
+	return nil
+}
+
+func cmdGSO(args []string) error {
+	if len(args) != 3 || args[0] != "on" && args[0] != "off" {
+		return errors.New("usage: lab gso on|off NETNS DEV")
+	}
+	return setOffloads(args[1], args[2], args[0] == "on")
+}
+
+func cmdPair(args []string) error {
+	switch {
+	case len(args) >= 1 && len(args) <= 2 && args[0] == "up":
+		id := ""
+		if len(args) == 2 {
+			id = args[1]
+		}
+		return pairUp(id)
+	case len(args) == 2 && args[0] == "down":
+		return pairDown(args[1])
+	}
+	return errors.New("usage: lab pair up [ID] | lab pair down ID")
+}

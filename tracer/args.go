@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/stackhop/stackhop/bpf"
+)
+
+// errNoArgument says that a function's prototype lacks what a row needs.
+var errNoArgument = errors.New("argument not found")
+
+// slot is one member of struct hook_args and where its value comes from.
+type slot struct {
+	offset int16
+	arg    arg
+}
+
+// resolved is a row whose arguments were found on this kernel.
+type resolved struct {
+	slots  []slot
+	params int  // number of parameters; the return value of fexit lies behind them
+	deref  bool // the skb slot holds a pointer to the skb's address
+}
+
+// resolveBTF finds the arguments of a row by the types in a prototype.
+func resolveBTF(r *row, params []btf.FuncParam) (*resolved, error) {
+	res := &resolved{params: len(params), deref: r.deref}
+	skb := paramOfType(params, "sk_buff")
+	switch {
+	case r.deref:
+		skb = 1
+	case r.prog == "conn_new":
+		skb = 0
+	case skb == 0:
+		return nil, fmt.Errorf("%s has no struct sk_buff *: %w", r.name, errNoArgument)
+	}
+	if r.noBTF.skb > 1 && skb != 0 && r.prog == "merge" {
+		skb = int(r.noBTF.skb) // two skbs: the one that is merged comes second
+	}
+	res.add(bpf.ArgSkb, skb)
+	res.add(bpf.ArgNet, paramOfType(params, "net"))
+	res.add(bpf.ArgSk, paramOfType(params, "sock"))
+	res.add(bpf.ArgState, paramOfType(params, "nf_hook_state"))
+	return res, res.addExtra(r, len(params))
+}
+
+// resolvePositions is for functions without BTF.
+func resolvePositions(r *row) (*resolved, error) {
+	if r.at == onReturn {
+		return nil, fmt.Errorf("%s: arguments at return need BTF: %w", r.name, errNoArgument)
+	}
+	res := &resolved{deref: r.deref}
+	skb := r.noBTF.skb
+	if r.deref {
+		skb = 1
+	}
+	if skb == 0 && r.prog != "conn_new" {
+		return nil, fmt.Errorf("%s: no BTF, and no known position of the skb: %w", r.name, errNoArgument)
+	}
+	res.add(bpf.ArgSkb, int(skb))
+	res.add(bpf.ArgNet, int(r.noBTF.net))
+	res.add(bpf.ArgSk, int(r.noBTF.sk))
+	res.add(bpf.ArgState, int(r.noBTF.state))
+	return res, res.addExtra(r, 6)
+}
+
+func (res *resolved) add(offset int16, n int) {
+	s := slot{offset: offset}
+	if n > 0 {
+		s.arg = nth(uint8(n))
+	}
+	res.slots = append(res.slots, s)
+}
+
+func (res *resolved) addExtra(r *row, params int) error {
+	for i, a := range []arg{r.a, r.b, r.c} {
+		if a.from == argNumber && int(a.n) > params {
+			if !a.optional {
+				return fmt.Errorf("%s has no argument %d: %w", r.name, a.n, errNoArgument)
+			}
+			a = arg{}
+		}
+		res.slots = append(res.slots, slot{offset: bpf.ArgA + int16(i)*8, arg: a})
+	}
+	return nil
+}
+
+// paramOfType returns the number, from 1, of the first pointer to a struct of
+// that name; 0 if there is none.
+func paramOfType(params []btf.FuncParam, name string) int {
+	for i, p := range params {
+		ptr, ok := btf.UnderlyingType(p.Type).(*btf.Pointer)
+		if !ok {
+			continue
+		}
+		if s, ok := btf.UnderlyingType(ptr.Target).(*btf.Struct); ok && s.Name == name {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// handover is how a program type hands over a function's arguments.
+type handover uint8
+
+const (
+	contextArray handover = iota // fentry, fexit, BTF tracepoint: an array of u64
+	contextRegs                  // kprobe: struct pt_regs
+	contextSkb                   // tc: the context is the skb
+)
+
+// registers are the offsets of the argument registers in struct pt_regs.
+func registers() ([]int16, error) {
+	switch runtime.GOARCH {
+	case "amd64": // di si dx cx r8 r9
+		return []int16{112, 104, 96, 88, 72, 64}, nil
+	case "arm64": // x0 to x5
+		return []int16{0, 8, 16, 24, 32, 40}, nil
+	}
+	return nil, fmt.Errorf("kprobes on %s: %w", runtime.GOARCH, errors.ErrUnsupported)
+}
+
+// hookArgs generates the body of hook_args(ctx R1, args R2): it fills every
+// member of struct hook_args (bpf/hook.h).
+func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) {
+	regs, err := registers()
+	if err != nil && ctx == contextRegs {
+		return nil, err
+	}
+	insns := asm.Instructions{
+		asm.Mov.Imm(asm.R0, int32(id)),
+		asm.StoreMem(asm.R2, bpf.ArgHook, asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0),
+	}
+	for _, s := range res.slots {
+		switch {
+		case ctx == contextSkb && s.offset == bpf.ArgSkb:
+			insns = append(insns, asm.StoreMem(asm.R2, s.offset, asm.R1, asm.DWord))
+			continue
+		case s.arg.from == argNone || ctx == contextSkb:
+			insns = append(insns, asm.StoreMem(asm.R2, s.offset, asm.R0, asm.DWord))
+			continue
+		}
+		var from int16
+		switch {
+		case ctx == contextRegs && (s.arg.from == argReturn || int(s.arg.n) > len(regs)):
+			return nil, fmt.Errorf("argument %d in registers: %w", s.arg.n, errNoArgument)
+		case ctx == contextRegs:
+			from = regs[s.arg.n-1]
+		case s.arg.from == argReturn:
+			from = int16(res.params) * 8
+		default:
+			from = int16(s.arg.n-1) * 8
+		}
+		insns = append(insns,
+			asm.LoadMem(asm.R3, asm.R1, from, asm.DWord),
+			asm.StoreMem(asm.R2, s.offset, asm.R3, asm.DWord))
+	}
+	if res.deref {
+		insns = append(insns,
+			asm.LoadMem(asm.R3, asm.R2, bpf.ArgSkb, asm.DWord),
+			asm.Mov.Reg(asm.R1, asm.R2),
+			asm.Mov.Imm(asm.R2, 8),
+			asm.FnProbeReadKernel.Call())
+	}
+	return append(insns, asm.Mov.Imm(asm.R0, 0), asm.Return()), nil
+}
+
+// replaceFunction puts body in the place of a subprogram's instructions. The
+// first one keeps the symbol and the BTF of the function.
+func replaceFunction(insns asm.Instructions, name string, body asm.Instructions) (asm.Instructions, error) {
+	start := -1
+	for i, ins := range insns {
+		if start < 0 && ins.Symbol() == name {
+			start = i
+			continue
+		}
+		if start >= 0 && ins.Symbol() != "" {
+			return splice(insns, start, i, body), nil
+		}
+	}
+	if start < 0 {
+		return insns, nil // the program does not call it
+	}
+	return splice(insns, start, len(insns), body), nil
+}
+
+func splice(insns asm.Instructions, start, end int, body asm.Instructions) asm.Instructions {
+	out := make(asm.Instructions, 0, len(insns)-(end-start)+len(body))
+	out = append(out, insns[:start]...)
+	first := body[0]
+	first.Metadata = insns[start].Metadata
+	out = append(out, first)
+	out = append(out, body[1:]...)
+	return append(out, insns[end:]...)
+}

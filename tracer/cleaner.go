@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Below 6.6 a tc program hangs on a clsact qdisc, and both stay when the
+// process dies. So a second, small process is told of each device before
+// anything is attached to it. It waits for the end of its input, which comes
+// with the end of the tracer, however that ended, and removes what is ours.
+
+const (
+	// cleanerEnv marks the process as a cleaner.
+	cleanerEnv = "STACKHOP_TC_CLEANER"
+	// filterName and filterPriority tell our filters from those of others.
+	filterName     = "stackhop"
+	filterPriority = 29544
+)
+
+// IsCleaner says whether this process was started to be a cleaner; main then
+// calls RunCleaner and nothing else.
+func IsCleaner() bool { return os.Getenv(cleanerEnv) != "" }
+
+// cleaner is the tracer's side.
+type cleaner struct {
+	cmd    *exec.Cmd
+	input  io.WriteCloser
+	done   *bufio.Reader
+	handle uint32 // of our filters: this process, so that two runs do not meet
+}
+
+func startCleaner() (*cleaner, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"stackhop-tc-cleaner"}
+	cmd.Env = []string{cleanerEnv + "=1"}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the terminal's Ctrl-C is not for it
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start tc cleaner: %w", err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start tc cleaner: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start tc cleaner: %w", err)
+	}
+	return &cleaner{cmd: cmd, input: input, done: bufio.NewReader(output), handle: uint32(os.Getpid())}, nil
+}
+
+// attach runs in the device's namespace. The cleaner knows of the device
+// before anything is changed on it.
+func (c *cleaner) attach(key deviceKey, ingress, egress *ebpf.Program) error {
+	ifindex := int(key.ifindex)
+	link, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return fmt.Errorf("device %d: %w", ifindex, err)
+	}
+	made := !haveClsact(link) || onlyOurs(link)
+	if _, err := fmt.Fprintf(c.input, "/proc/%d/task/%d/ns/net %d %d %t\n", os.Getpid(), unix.Gettid(), ifindex, c.handle, made); err != nil {
+		return fmt.Errorf("tell tc cleaner: %w", err)
+	}
+	if _, err := c.done.ReadString('\n'); err != nil {
+		return fmt.Errorf("tc cleaner does not answer: %w", err)
+	}
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add clsact to device %d: %w", ifindex, err)
+	}
+	for parent, prog := range map[uint32]*ebpf.Program{netlink.HANDLE_MIN_INGRESS: ingress, netlink.HANDLE_MIN_EGRESS: egress} {
+		f := c.filter(ifindex, parent)
+		f.Fd = prog.FD()
+		if err := netlink.FilterAdd(f); err != nil {
+			return fmt.Errorf("add tc filter to device %d: %w", ifindex, err)
+		}
+	}
+	return nil
+}
+
+func (c *cleaner) filter(ifindex int, parent uint32) *netlink.BpfFilter {
+	return &netlink.BpfFilter{
+		FilterAttrs:  netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Handle: c.handle, Protocol: unix.ETH_P_ALL, Priority: filterPriority},
+		Name:         filterName,
+		DirectAction: true,
+	}
+}
+
+// haveClsact says whether a device has a clsact qdisc.
+func haveClsact(l netlink.Link) bool {
+	qdiscs, err := netlink.QdiscList(l)
+	if err != nil {
+		return true // then it is not ours to remove
+	}
+	for _, q := range qdiscs {
+		if q.Type() == "clsact" || q.Type() == "ingress" {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyOurs says whether all tc filters of a device are stackhop's, of this run
+// or of another, and there is one at least.
+func onlyOurs(l netlink.Link) bool {
+	total, ours := countFilters(l)
+	return total > 0 && total == ours
+}
+
+func countFilters(l netlink.Link) (total, ours int) {
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := netlink.FilterList(l, parent)
+		if err != nil {
+			return 1, 0
+		}
+		for _, f := range filters {
+			total++
+			if b, ok := f.(*netlink.BpfFilter); ok && b.Name == filterName {
+				ours++
+			}
+		}
+	}
+	return total, ours
+}
+
+// close lets the cleaner do its work and waits for it.
+func (c *cleaner) close() {
+	c.input.Close()
+	_ = c.cmd.Wait()
+}
+
+// RunCleaner is the cleaner process. It returns when its work is done.
+func RunCleaner() int {
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	type target struct {
+		ns      netns.NsHandle
+		ifindex int
+		c       cleaner
+		made    bool
+	}
+	var targets []target
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		var t target
+		var path string
+		if _, err := fmt.Sscanf(in.Text(), "%s %d %d %t", &path, &t.ifindex, &t.c.handle, &t.made); err != nil {
+			fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %q: %v\n", in.Text(), err)
+			return 1
+		}
+		var err error
+		if t.ns, err = netns.GetFromPath(path); err != nil {
+			fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
+			return 1
+		}
+		targets = append(targets, t)
+		fmt.Println("ready")
+	}
+	status := 0
+	for _, t := range targets {
+		if err := inNamespace(fmt.Sprintf("/proc/self/fd/%d", t.ns), func() {
+			if err := t.c.remove(t.ifindex, t.made); err != nil {
+				fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
+				status = 1
+			}
+		}); err != nil {
+			status = 1
+		}
+	}
+	return status
+}
+
+// remove takes our filters off a device, and the qdisc if it was made for them
+// and nobody else uses it by now.
+func (c *cleaner) remove(ifindex int, made bool) error {
+	link, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return nil // vanished, and all of it
+	}
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		err := netlink.FilterDel(c.filter(ifindex, parent))
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("remove tc filter of device %d: %w", ifindex, err)
+		}
+	}
+	if total, _ := countFilters(link); !made || total > 0 || !haveClsact(link) {
+		return nil
+	}
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+	if err := netlink.QdiscDel(qdisc); err != nil {
+		return fmt.Errorf("remove clsact of device %d: %w", ifindex, err)
+	}
+	return nil
+}

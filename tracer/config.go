@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stackhop/stackhop/events/pcapexpr"
+)
+
+// HookSet is which kind of hooks a run uses.
+type HookSet string
+
+// Hook sets. HooksTracepoints works on kernels that refuse function hooks
+// (lockdown, no kprobes): devices, namespaces and drops are observed, IPVS,
+// conntrack, netfilter, IP and sockets are not.
+const (
+	HooksAll         HookSet = "all"
+	HooksTracepoints HookSet = "tracepoints"
+)
+
+// Config says what a Tracer observes. The zero value selects nothing and is
+// refused; set Select or All.
+type Config struct {
+	// Select is the packets to follow. A packet that it matches at any hook is
+	// followed everywhere, and so is its connection.
+	Select *pcapexpr.Expr
+	// All follows every packet. Select must be nil.
+	All bool
+	// Hooks defaults to HooksAll.
+	Hooks HookSet
+	// RingBytes is the size of each CPU's ring buffer, a power of two and a
+	// multiple of the page size; 0 means 4 MiB.
+	RingBytes int
+	// MaxPackets bounds the socket buffers followed at one time; 0 means 65536.
+	MaxPackets int
+	// Count makes the kernel count how often each hook fires, for selected
+	// and other packets alike. It costs a little on every packet.
+	Count bool
+	// NamesFile names namespaces and addresses (design: "Words"); nil: none.
+	NamesFile []byte
+	// Warn receives conditions that do not stop the run, once each; nil drops
+	// them.
+	Warn func(string)
+	// Poll is how often rings are looked at when nothing wakes the reader;
+	// 0 means 50 ms.
+	Poll time.Duration
+}
+
+// ErrConfig is wrapped by every complaint about a Config.
+var ErrConfig = errors.New("configuration")
+
+// validate fills defaults and refuses what cannot work.
+func (c *Config) validate() error {
+	switch {
+	case c.Select == nil && !c.All:
+		return fmt.Errorf("%w: nothing is selected", ErrConfig)
+	case c.Select != nil && c.All:
+		return fmt.Errorf("%w: both a selection and all packets", ErrConfig)
+	}
+	if c.Hooks == "" {
+		c.Hooks = HooksAll
+	}
+	if c.Hooks != HooksAll && c.Hooks != HooksTracepoints {
+		return fmt.Errorf("%w: unknown hook set %q", ErrConfig, c.Hooks)
+	}
+	if c.RingBytes == 0 {
+		c.RingBytes = 4 << 20
+	}
+	if c.RingBytes < 4096 || c.RingBytes&(c.RingBytes-1) != 0 {
+		return fmt.Errorf("%w: ring size %d is not a power of two of at least 4096", ErrConfig, c.RingBytes)
+	}
+	if c.MaxPackets == 0 {
+		c.MaxPackets = 65536
+	}
+	if c.MaxPackets < 1 || c.MaxPackets > 1<<22 {
+		return fmt.Errorf("%w: %d packets to follow at one time", ErrConfig, c.MaxPackets)
+	}
+	if c.Poll == 0 {
+		c.Poll = 50 * time.Millisecond
+	}
+	if c.Warn == nil {
+		c.Warn = func(string) {}
+	}
+	return nil
+}

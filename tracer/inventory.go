@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// inventory knows this node: its namespaces, devices and processes. It answers
+// from memory and is refreshed in the background when an event shows something
+// unknown. What has vanished is remembered, since its packets are still told of.
+type inventory struct {
+	kernel  *kernel
+	file    *events.NamesFile // nil: none
+	reasons map[uint32]string
+
+	now  atomic.Pointer[snapshot]
+	wake chan struct{}
+
+	mu     sync.Mutex
+	wanted map[uint32]struct{} // socket inodes to find the processes of
+	tried  map[uint32]struct{} // … that have none
+}
+
+// snapshot is replaced as a whole, never changed.
+type snapshot struct {
+	namespaces map[uint32]events.Namespace
+	paths      map[uint32]string // a file that opens the namespace
+	devices    map[deviceKey]device
+	processes  map[uint32]process
+}
+
+type deviceKey struct{ netns, ifindex uint32 }
+
+// maxProcesses bounds what is remembered of processes.
+const maxProcesses = 1 << 16
+
+// refreshEvery is how often namespaces are looked for without being asked;
+// lookAgain how soon after an unknown one was seen.
+const (
+	refreshEvery = 2 * time.Second
+	lookAgain    = 20 * time.Millisecond
+)
+
+var _ events.Names = (*inventory)(nil)
+
+func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
+	inv := &inventory{kernel: k, wake: make(chan struct{}, 1), reasons: dropReasons(k.types),
+		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
+	if namesFile != nil {
+		var err error
+		if inv.file, err = events.ParseNamesFile(namesFile); err != nil {
+			return nil, err
+		}
+	}
+	inv.now.Store(&snapshot{})
+	inv.refresh()
+	return inv, nil
+}
+
+// dropReasons reads the running kernel's enum; below 5.17 there is none.
+func dropReasons(types *btf.Spec) map[uint32]string {
+	reasons := map[uint32]string{}
+	var enum *btf.Enum
+	if err := types.TypeByName("skb_drop_reason", &enum); err != nil {
+		return reasons
+	}
+	for _, v := range enum.Values {
+		reasons[uint32(v.Value)] = strings.TrimPrefix(strings.TrimPrefix(v.Name, "SKB_DROP_REASON_"), "SKB_")
+	}
+	return reasons
+}
+
+// notice looks at an event for numbers that are not known yet.
+func (inv *inventory) notice(e *events.Event) {
+	s := inv.now.Load()
+	if _, ok := s.namespaces[e.Netns]; !ok && e.Netns != 0 {
+		inv.refreshSoon()
+	} else if _, ok := s.devices[deviceKey{e.Netns, e.Ifindex}]; !ok && e.Ifindex != 0 {
+		inv.refreshSoon()
+	}
+	if inode := e.Socket.Inode; inode != 0 {
+		if _, ok := s.processes[inode]; !ok {
+			inv.wantProcess(inode)
+		}
+	}
+}
+
+func (inv *inventory) wantProcess(inode uint32) {
+	inv.mu.Lock()
+	_, tried := inv.tried[inode]
+	if !tried {
+		inv.wanted[inode] = struct{}{}
+	}
+	inv.mu.Unlock()
+	if !tried {
+		inv.refreshSoon()
+	}
+}
+
+func (inv *inventory) refreshSoon() {
+	select {
+	case inv.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch refreshes until ctx is done.
+func (inv *inventory) watch(ctx context.Context) {
+	regular := time.NewTicker(refreshEvery)
+	defer regular.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-regular.C:
+		case <-inv.wake:
+		}
+		inv.refresh()
+		// A number that cannot be found must not keep us busy.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// refresh reads namespaces, devices and wanted processes anew.
+func (inv *inventory) refresh() {
+	old := inv.now.Load()
+	s := &snapshot{
+		namespaces: map[uint32]events.Namespace{},
+		devices:    map[deviceKey]device{},
+		processes:  old.processes,
+	}
+	s.paths = findNamespaces()
+	for inode, path := range s.paths {
+		s.namespaces[inode] = describeNamespace(inode, path)
+		for ifindex, dev := range readDevices(path) {
+			s.devices[deviceKey{inode, ifindex}] = dev
+		}
+	}
+	linkPeers(s)
+	if inv.file != nil {
+		named, _ := inv.file.Resolve(findNetns)
+		for inode, ns := range named {
+			s.namespaces[inode] = ns
+		}
+	}
+	for inode, ns := range old.namespaces {
+		if _, ok := s.namespaces[inode]; !ok {
+			s.namespaces[inode] = ns
+		}
+	}
+	for key, dev := range old.devices {
+		if _, ok := s.devices[key]; !ok {
+			s.devices[key] = dev
+		}
+	}
+	inv.findWanted(s)
+	inv.now.Store(s)
+}
+
+// findWanted looks for the processes of sockets that events named.
+func (inv *inventory) findWanted(s *snapshot) {
+	inv.mu.Lock()
+	wanted := inv.wanted
+	inv.wanted = map[uint32]struct{}{}
+	inv.mu.Unlock()
+	if len(wanted) == 0 {
+		return
+	}
+	found := findProcesses(wanted)
+	processes := make(map[uint32]process, len(s.processes)+len(found))
+	if len(s.processes)+len(found) <= maxProcesses {
+		for inode, p := range s.processes {
+			processes[inode] = p
+		}
+	}
+	inv.mu.Lock()
+	if len(inv.tried) > maxProcesses {
+		inv.tried = map[uint32]struct{}{}
+	}
+	for inode := range wanted {
+		if p, ok := found[inode]; ok {
+			processes[inode] = p
+		} else {
+			inv.tried[inode] = struct{}{}
+		}
+	}
+	inv.mu.Unlock()
+	s.processes = processes
+}
+
+// Device implements events.Names.
+func (inv *inventory) Device(netns, ifindex uint32) (events.Device, bool) {
+	d, ok := inv.now.Load().devices[deviceKey{netns, ifindex}]
+	return d.Device, ok
+}
+
+// Namespace implements events.Names.
+func (inv *inventory) Namespace(netns uint32) events.Namespace {
+	return inv.now.Load().namespaces[netns]
+}
+
+// Address implements events.Names.
+func (inv *inventory) Address(ip string, _ uint16) events.AddressNames {
+	if inv.file == nil {
+		return events.AddressNames{}
+	}
+	return inv.file.Address(ip)
+}
+
+// Process implements events.Names.
+func (inv *inventory) Process(inode uint32) (comm string, pid uint32, ok bool) {
+	p, ok := inv.now.Load().processes[inode]
+	return p.comm, p.pid, ok
+}
+
+// Symbol implements events.Names.
+func (inv *inventory) Symbol(addr uint64) string { return inv.kernel.symbols.Load().name(addr) }
+
+// DropReason implements events.Names.
+func (inv *inventory) DropReason(reason uint32) string { return inv.reasons[reason] }
+
+// findNetns resolves an entry of the names file to an inode.
+func findNetns(n events.NetnsName) (uint32, error) {
+	if n.PID != 0 {
+		return netnsInode(fmt.Sprintf("/proc/%d/ns/net", n.PID))
+	}
+	if n.Name == "" || strings.ContainsAny(n.Name, "/\x00") {
+		return 0, fmt.Errorf("name %q: %w", n.Name, os.ErrInvalid)
+	}
+	return netnsInode(runNetns + "/" + n.Name)
+}

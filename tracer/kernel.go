@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+)
+
+// kernel answers what the running kernel has: symbols and types.
+type kernel struct {
+	release string
+	symbols atomic.Pointer[symbols]
+	types   *btf.Spec
+	cache   *btf.Cache
+}
+
+// errNoBTF says that the kernel describes no types.
+var errNoBTF = errors.New("the kernel has no BTF (/sys/kernel/btf/vmlinux)")
+
+func readKernel() (*kernel, error) {
+	k := &kernel{release: release(), cache: btf.NewCache()}
+	var err error
+	if k.types, err = k.cache.Kernel(); err != nil {
+		return nil, fmt.Errorf("%w: stackhop needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian, Ubuntu, Fedora and RHEL kernels of the last years are): %w", errNoBTF, err)
+	}
+	symbols, err := readSymbols()
+	if err != nil {
+		return nil, err
+	}
+	k.symbols.Store(symbols)
+	return k, nil
+}
+
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// function returns the prototype of a kernel function, nil without BTF for it.
+func (k *kernel) function(name, module string) []btf.FuncParam {
+	types := k.types
+	if module != "" {
+		var err error
+		if types, err = k.cache.Module(module); err != nil {
+			return nil // modules on 5.10 have none
+		}
+	}
+	var fn *btf.Func
+	if err := types.TypeByName(name, &fn); err != nil {
+		return nil
+	}
+	proto, ok := fn.Type.(*btf.FuncProto)
+	if !ok {
+		return nil
+	}
+	return proto.Params
+}
+
+// tracepoint returns what a BTF tracepoint passes, nil if there is none.
+func (k *kernel) tracepoint(name string) []btf.FuncParam {
+	var def *btf.Typedef
+	if err := k.types.TypeByName("btf_trace_"+name, &def); err != nil {
+		return nil
+	}
+	ptr, ok := def.Type.(*btf.Pointer)
+	if !ok {
+		return nil
+	}
+	proto, ok := ptr.Target.(*btf.FuncProto)
+	if !ok || len(proto.Params) == 0 {
+		return nil
+	}
+	return proto.Params[1:] // the first is the tracepoint's own data
+}
+
+// checkLayout verifies what the programs take for granted beyond CO-RE: that
+// parts of struct sk_buff stand next to each other (struct skb_ends, skb_starts).
+func (k *kernel) checkLayout() error {
+	var skb *btf.Struct
+	if err := k.types.TypeByName("sk_buff", &skb); err != nil {
+		return fmt.Errorf("struct sk_buff: %w", err)
+	}
+	at := map[string]btf.Bits{}
+	for _, m := range skb.Members {
+		at[m.Name] = m.Offset
+	}
+	if at["end"] != at["tail"]+32 || at["data"] != at["head"]+64 {
+		return fmt.Errorf("struct sk_buff of kernel %s: tail, end, head and data are not where stackhop expects them", k.release)
+	}
+	return nil
+}
+
+func arch() string { return runtime.GOARCH }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// loadedModules lists the kernel's modules, as one string to compare.
+func loadedModules() string {
+	data, err := os.ReadFile("/proc/modules")
+	if err != nil {
+		return ""
+	}
+	var names strings.Builder
+	for line := range strings.Lines(string(data)) {
+		name, _, _ := strings.Cut(line, " ")
+		names.WriteString(name)
+		names.WriteByte(' ')
+	}
+	return names.String()
+}
+
+// attachNew attaches rows whose function has appeared with a module. A hook in
+// a module that is in use keeps it from being unloaded, or vanishes with it.
+func (t *Tracer) attachNew() {
+	if t.cfg.Hooks != HooksAll {
+		return
+	}
+	symbols, err := readSymbols()
+	if err != nil {
+		t.cfg.Warn(err.Error())
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.kernel.symbols.Store(symbols)
+	t.kernel.cache = btf.NewCache() // the old one does not know the new module
+	var missing []*hook
+	for _, h := range t.hooks {
+		if h.how == "" && h.row.at != onTC && errors.Is(h.err, errAbsent) {
+			missing = append(missing, h)
+		}
+	}
+	if err := t.loader.attachAll(missing); err != nil {
+		t.cfg.Warn(err.Error())
+	}
+}

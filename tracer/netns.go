@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// runNetns is where ip-netns and container runtimes keep named namespaces.
+const runNetns = "/run/netns"
+
+// netnsInode returns the inode number of the namespace that a file opens.
+func netnsInode(path string) (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return uint32(st.Ino), nil
+}
+
+// findNamespaces lists the network namespaces that have a name or a process,
+// by inode, with a file that opens each. Names are preferred: they last longer.
+func findNamespaces() map[uint32]string {
+	found := map[uint32]string{}
+	add := func(path string) {
+		inode, err := netnsInode(path)
+		if err != nil {
+			return // gone meanwhile
+		}
+		if _, ok := found[inode]; !ok {
+			found[inode] = path
+		}
+	}
+	add("/proc/1/ns/net")
+	named, _ := os.ReadDir(runNetns)
+	for _, e := range named {
+		path := filepath.Join(runNetns, e.Name())
+		// A name whose namespace is not mounted is an ordinary file.
+		var fs unix.Statfs_t
+		if unix.Statfs(path, &fs) == nil && fs.Type == unix.NSFS_MAGIC {
+			add(path)
+		}
+	}
+	processes, _ := os.ReadDir("/proc")
+	for _, e := range processes {
+		if _, err := strconv.ParseUint(e.Name(), 10, 32); err == nil {
+			add(filepath.Join("/proc", e.Name(), "ns/net"))
+		}
+	}
+	return found
+}
+
+// describeNamespace says what is known without Kubernetes: the initial
+// namespace is the node, the others are its pods.
+func describeNamespace(inode uint32, path string) events.Namespace {
+	host, _ := os.Hostname()
+	if initial, err := netnsInode("/proc/1/ns/net"); err == nil && initial == inode {
+		return events.Namespace{Name: host, Kind: events.KindNode, Node: host}
+	}
+	ns := events.Namespace{Kind: events.KindPod, Node: host}
+	if strings.HasPrefix(path, runNetns+"/") {
+		ns.Name = filepath.Base(path)
+	}
+	return ns
+}
+
+// device is an events.Device and what finds its peer.
+type device struct {
+	events.Device
+	// peerID is the number that the device's own namespace gives to that of
+	// its peer (IFLA_LINK_NETNSID), -1 if that is the same one.
+	peerID int
+}
+
+// readDevices lists a namespace's devices by ifindex. A namespace that
+// vanishes meanwhile has none.
+func readDevices(path string) map[uint32]device {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil
+	}
+	defer ns.Close()
+	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil
+	}
+	defer handle.Close()
+	links, err := handle.LinkList()
+	if err != nil {
+		return nil
+	}
+	devices := make(map[uint32]device, len(links))
+	for _, l := range links {
+		a := l.Attrs()
+		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l)}, peerID: a.NetNsID}
+		if a.MasterIndex > 0 {
+			dev.Master = uint32(a.MasterIndex)
+		}
+		if dev.Kind == "veth" && a.ParentIndex > 0 {
+			dev.PeerIfindex = uint32(a.ParentIndex)
+		}
+		devices[uint32(a.Index)] = dev
+	}
+	return devices
+}
+
+// deviceKind is empty for a physical device.
+func deviceKind(l netlink.Link) string {
+	if l.Attrs().Flags&unix.IFF_LOOPBACK != 0 {
+		return "loopback"
+	}
+	if kind := l.Type(); kind != "device" {
+		return kind
+	}
+	return ""
+}
+
+// linkPeers finds the namespaces of veth peers: two devices that name each
+// other's ifindex. Where several do, the pair stays unknown.
+func linkPeers(s *snapshot) {
+	type pair struct{ own, peer uint32 }
+	by := map[pair][]deviceKey{}
+	for key, dev := range s.devices {
+		if dev.PeerIfindex != 0 {
+			p := pair{key.ifindex, dev.PeerIfindex}
+			by[p] = append(by[p], key)
+		}
+	}
+	for key, dev := range s.devices {
+		if dev.PeerIfindex == 0 {
+			continue
+		}
+		var others []deviceKey
+		for _, other := range by[pair{dev.PeerIfindex, key.ifindex}] {
+			if other != key {
+				others = append(others, other)
+			}
+		}
+		if len(others) > 1 {
+			others = peersByID(s, key, others)
+		}
+		if len(others) == 1 {
+			dev.PeerNetns = others[0].netns
+			s.devices[key] = dev
+		}
+	}
+}
+
+// peersByID keeps those of others that lie in the namespace which the device
+// says its peer is in.
+func peersByID(s *snapshot, own deviceKey, others []deviceKey) []deviceKey {
+	id := s.devices[own].peerID
+	ns, err := netns.GetFromPath(s.paths[own.netns])
+	if err != nil {
+		return nil
+	}
+	defer ns.Close()
+	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil
+	}
+	defer handle.Close()
+	var same []deviceKey
+	for _, other := range others {
+		peer, err := netns.GetFromPath(s.paths[other.netns])
+		if err != nil {
+			continue
+		}
+		if got, err := handle.GetNetNsIdByFd(int(peer)); err == nil && got == id {
+			same = append(same, other)
+		}
+		peer.Close()
+	}
+	return same
+}
+
+// process is who owns a socket.
+type process struct {
+	comm string
+	pid  uint32
+}
+
+// findProcesses looks through all processes for the owners of sockets.
+func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
+	found := map[uint32]process{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.ParseUint(e.Name(), 10, 32)
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", e.Name())
+		fds, _ := os.ReadDir(dir + "/fd")
+		for _, fd := range fds {
+			target, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
+			if err != nil || !strings.HasPrefix(target, "socket:[") {
+				continue
+			}
+			n, err := strconv.ParseUint(strings.TrimSuffix(target[len("socket:["):], "]"), 10, 32)
+			if err != nil {
+				continue
+			}
+			if _, ok := inodes[uint32(n)]; ok {
+				comm, _ := os.ReadFile(dir + "/comm")
+				found[uint32(n)] = process{comm: strings.TrimSuffix(string(comm), "\n"), pid: uint32(pid)}
+			}
+		}
+		if len(found) == len(inodes) {
+			break
+		}
+	}
+	return found
+}

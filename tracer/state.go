@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/bpf"
+)
+
+// state is the kernel side's global variables, mapped into this process: they
+// are read and written without a system call.
+type state struct {
+	coll *ebpf.Collection
+}
+
+func (s state) set(name string, value uint32) error {
+	if err := s.coll.Variables[name].Set(value); err != nil {
+		return fmt.Errorf("set %s: %w", name, err)
+	}
+	return nil
+}
+
+// stats sums the counters of all CPUs.
+func (s state) stats() (bpf.Stats, error) {
+	var cpus [bpf.CPUSlots]bpf.Stats
+	var sum bpf.Stats
+	if err := s.coll.Variables["stats"].Get(&cpus); err != nil {
+		return sum, fmt.Errorf("counters: %w", err)
+	}
+	for i := range cpus {
+		sum.Matched += cpus[i].Matched
+		sum.Packets += cpus[i].Packets
+		sum.LostRing += cpus[i].LostRing
+		sum.LostTable += cpus[i].LostTable
+		sum.LostFlows += cpus[i].LostFlows
+		sum.ReadFailed += cpus[i].ReadFailed
+		sum.Reused += cpus[i].Reused
+	}
+	return sum, nil
+}
+
+// hits returns how often each hook fired, by hook id.
+func (s state) hits() ([]uint64, error) {
+	hits := make([]uint64, 256)
+	if err := s.coll.Variables["hits"].Get(hits); err != nil {
+		return nil, fmt.Errorf("hit counters: %w", err)
+	}
+	return hits, nil
+}
+
+// monotonic is the clock of bpf_ktime_get_ns, in ns.
+func monotonic() uint64 {
+	return now(unix.CLOCK_MONOTONIC)
+}
+
+func now(clock int32) uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(clock, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}
+
+// clock relates the monotonic clock to wall time.
+type clock struct{ offset int64 }
+
+func newClock() clock {
+	// Reading one clock between two readings of the other halves the error of
+	// being interrupted.
+	before := monotonic()
+	wall := now(unix.CLOCK_REALTIME)
+	after := monotonic()
+	return clock{offset: int64(wall) - int64(before+(after-before)/2)}
+}
+
+func (c clock) wall(mono uint64) time.Time {
+	return time.Unix(0, int64(mono)+c.offset)
+}

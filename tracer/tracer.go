@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/stackhop/stackhop/bpf"
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/tracer/pcapbpf"
+)
+
+// Sink receives what a Tracer reads, from one goroutine.
+type Sink interface {
+	// Event is called for each event; the event is reused after it returns.
+	Event(e *events.Event)
+	// Tick is called at least every 50 ms with the monotonic clock, in ns, up
+	// to which the rings were read.
+	Tick(now uint64)
+}
+
+// Stats counts events from the hooks to the Sink. Matched is the sum of
+// Delivered and of all of Lost that begins with "ring" or "decode", once the
+// rings are drained.
+type Stats struct {
+	Matched   uint64 // events of followed packets, lost ones included
+	Delivered uint64 // events given to the Sink
+	Packets   uint64 // lives of socket buffers that were followed
+	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
+	// ring), "decode", "packet-table" (packets not followed because too many
+	// are), "flow-table" (connections whose replies may be missed).
+	Lost map[string]uint64
+}
+
+// Tracer is one run: programs attached to hooks, and the rings they fill.
+type Tracer struct {
+	cfg    Config
+	kernel *kernel
+	loader *loader
+	hooks  []*hook
+	state  state
+	rings  *rings
+	tc     *tcAttacher
+	names  *inventory
+	clock  clock
+
+	delivered, malformed uint64
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// New attaches all hooks, still switched off. If a required one cannot be
+// attached nothing stays attached. The error names the cause and the way out.
+func New(cfg Config) (*Tracer, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := checkPrivilege(); err != nil {
+		return nil, err
+	}
+	k, err := readKernel()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.checkLayout(); err != nil {
+		return nil, err
+	}
+	if cfg.Hooks == HooksAll {
+		if err := k.checkFunctionHooks(); err != nil {
+			return nil, err
+		}
+	}
+	t := &Tracer{cfg: cfg, kernel: k, clock: newClock(), hooks: newHooks()}
+	if err := t.setUp(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tracer) setUp() error {
+	// 5.10 counts BPF memory against the limit for locked memory.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("raise the limit for locked memory: %w", err)
+	}
+	var err error
+	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err != nil {
+		return err
+	}
+	if err := t.load(); err != nil {
+		return err
+	}
+	if err := t.loader.attachAll(t.wanted()); err != nil {
+		return err
+	}
+	return t.attachTC()
+}
+
+// wanted are the rows that this run's hook set has.
+func (t *Tracer) wanted() []*hook {
+	if t.cfg.Hooks == HooksAll {
+		return t.hooks
+	}
+	var out []*hook
+	for _, h := range t.hooks {
+		if h.row.at == onTracepoint || h.row.at == onTC {
+			out = append(out, h)
+		} else {
+			h.err = errors.New("not used with --hooks tracepoints")
+		}
+	}
+	return out
+}
+
+// load creates the maps that all programs share.
+func (t *Tracer) load() error {
+	spec, err := bpf.Spec()
+	if err != nil {
+		return fmt.Errorf("read compiled programs: %w", err)
+	}
+	selection := asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
+	if t.cfg.Select != nil {
+		if selection, err = pcapbpf.Compile(t.cfg.Select); err != nil {
+			return fmt.Errorf("compile selection: %w", err)
+		}
+	}
+	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count)}
+	for name, value := range set {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("number of CPUs: %w", err)
+	}
+	spec.Maps[bpf.MapPackets].MaxEntries = uint32(t.cfg.MaxPackets)
+	spec.Maps[bpf.MapRings].MaxEntries = uint32(cpus)
+	spec.Maps[bpf.MapRings].InnerMap.MaxEntries = uint32(t.cfg.RingBytes)
+	coll, err := ebpf.NewCollection(&ebpf.CollectionSpec{Maps: spec.Maps, Variables: spec.Variables, Types: spec.Types, ByteOrder: spec.ByteOrder})
+	if err != nil {
+		return fmt.Errorf("create maps: %w", err)
+	}
+	t.state = state{coll: coll}
+	t.loader = &loader{kernel: t.kernel, spec: spec, maps: coll.Maps, selection: selection}
+	t.rings, err = newRings(coll.Maps[bpf.MapRings], cpus, t.cfg.RingBytes)
+	return err
+}
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Run switches the hooks on and gives every event to sink until ctx is done;
+// then it switches them off and gives what is still in the rings.
+func (t *Tracer) Run(ctx context.Context, sink Sink) error {
+	background, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { t.names.watch(background) })
+	wg.Go(func() { t.followChanges(background) })
+
+	if err := t.state.set("enabled", 1); err != nil {
+		return err
+	}
+	d := t.decoder()
+	var e events.Event
+	deliver := func(raw []byte) {
+		if err := d.decode(raw, &e); err != nil {
+			t.malformed++
+			return
+		}
+		t.delivered++
+		t.names.notice(&e)
+		sink.Event(&e)
+	}
+	ticker := time.NewTicker(t.cfg.Poll)
+	defer ticker.Stop()
+	for {
+		now := monotonic()
+		if err := t.rings.drain(deliver); err != nil {
+			return err
+		}
+		sink.Tick(now)
+		select {
+		case <-ctx.Done():
+			if err := t.state.set("enabled", 0); err != nil {
+				return err
+			}
+			return t.rings.drain(deliver)
+		case <-ticker.C:
+		}
+	}
+}
+
+func (t *Tracer) decoder() *decoder {
+	d := &decoder{stations: make([]events.Station, len(t.hooks)+1)}
+	for _, h := range t.hooks {
+		d.stations[h.id] = h.row.station
+	}
+	return d
+}
+
+// Table is the hook table of this run: the rows that were attached.
+func (t *Tracer) Table() []events.Hook {
+	var out []events.Hook
+	for _, h := range t.hooks {
+		if h.how != "" {
+			out = append(out, events.Hook{ID: h.id, Name: h.row.name, Station: h.row.station})
+		}
+	}
+	return out
+}
+
+// Names tells what this node's numbers stand for.
+func (t *Tracer) Names() events.Names { return t.names }
+
+// Wall turns the kernel's monotonic clock (ns) into wall time.
+func (t *Tracer) Wall(mono uint64) time.Time { return t.clock.wall(mono) }
+
+// HasFunctions says whether kernel functions are hooked, not only tracepoints.
+func (t *Tracer) HasFunctions() bool { return t.cfg.Hooks == HooksAll }
+
+// Stats reads the counters. It may be called during and after Run, from the
+// goroutine of the Sink or once Run has returned.
+func (t *Tracer) Stats() Stats {
+	s := Stats{Delivered: t.delivered, Lost: map[string]uint64{"decode": t.malformed}}
+	kernelStats, err := t.state.stats()
+	if err != nil {
+		t.cfg.Warn(fmt.Sprintf("cannot read the kernel side's counters: %v", err))
+		return s
+	}
+	s.Matched, s.Packets = kernelStats.Matched, kernelStats.Packets
+	s.Lost["ring"] = kernelStats.LostRing
+	s.Lost["packet-table"] = kernelStats.LostTable
+	s.Lost["flow-table"] = kernelStats.LostFlows
+	return s
+}
+
+// Close detaches everything. It may be called more than once.
+func (t *Tracer) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	if t.tc != nil {
+		t.tc.close()
+	}
+	var wg sync.WaitGroup
+	for _, h := range t.hooks {
+		wg.Go(h.close)
+	}
+	wg.Wait()
+	if t.rings != nil {
+		t.rings.close()
+	}
+	if t.state.coll != nil {
+		t.state.coll.Close()
+	}
+	return nil
+}
+
+// checkPrivilege refuses early what the kernel would refuse late and unclearly.
+func checkPrivilege() error {
+	missing, err := missingCapabilities()
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: missing capabilities %v: run as root (sudo stackhop …), or grant them: setcap %s+ep stackhop",
+		os.ErrPermission, missing, joinLower(missing))
+}
