@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package tracer
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,10 +102,11 @@ func readDevices(path string) map[uint32]device {
 	if err != nil {
 		return nil
 	}
+	addrs := readAddrs(handle)
 	devices := make(map[uint32]device, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l)}, peerID: a.NetNsID}
+		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l), Addrs: addrs[a.Index]}, peerID: a.NetNsID}
 		if a.MasterIndex > 0 {
 			dev.Master = uint32(a.MasterIndex)
 		}
@@ -112,6 +116,21 @@ func readDevices(path string) map[uint32]device {
 		devices[uint32(a.Index)] = dev
 	}
 	return devices
+}
+
+// readAddrs lists the addresses of a namespace's devices by ifindex.
+func readAddrs(handle *netlink.Handle) map[int][]netip.Addr {
+	list, err := handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil
+	}
+	addrs := map[int][]netip.Addr{}
+	for _, a := range list {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs[a.LinkIndex] = append(addrs[a.LinkIndex], ip.Unmap())
+		}
+	}
+	return addrs
 }
 
 // deviceKind is empty for a physical device.

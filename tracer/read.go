@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package tracer
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -23,9 +27,9 @@ type rings struct {
 // turn, so that a busy CPU does not keep back the events of a quiet one.
 const maxBatch = 4096
 
-func newRings(outer *ebpf.Map, cpus, size int) (*rings, error) {
+func newRings(outer *ebpf.Map, cpus []uint32, size int) (*rings, error) {
 	r := &rings{}
-	for cpu := range cpus {
+	for _, cpu := range cpus {
 		m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sh_ring", Type: ebpf.RingBuf, MaxEntries: uint32(size)})
 		if err != nil {
 			r.close()
@@ -41,7 +45,7 @@ func newRings(outer *ebpf.Map, cpus, size int) (*rings, error) {
 		// empty, and drain is called again soon.
 		reader.SetDeadline(time.Unix(1, 0))
 		r.readers = append(r.readers, reader)
-		if err := outer.Put(uint32(cpu), m); err != nil {
+		if err := outer.Put(cpu, m); err != nil {
 			r.close()
 			return nil, fmt.Errorf("hand over ring of CPU %d: %w", cpu, err)
 		}
@@ -85,4 +89,35 @@ func (r *rings) close() {
 	for _, m := range r.maps {
 		m.Close()
 	}
+}
+
+// onlineCPUs lists the CPUs that need a ring: far fewer than the possible ones
+// on many virtual machines. An event on a CPU that comes later is counted as
+// lost.
+func onlineCPUs() ([]uint32, error) {
+	data, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, fmt.Errorf("online CPUs: %w", err)
+	}
+	return parseCPUs(strings.TrimSpace(string(data)))
+}
+
+// parseCPUs reads a list such as "0-3,8".
+func parseCPUs(list string) ([]uint32, error) {
+	var cpus []uint32
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, ok := strings.Cut(part, "-")
+		if !ok {
+			last = first
+		}
+		from, err1 := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil || to < from {
+			return nil, fmt.Errorf("CPU list %q: %w", list, strconv.ErrSyntax)
+		}
+		for cpu := from; cpu <= to; cpu++ {
+			cpus = append(cpus, uint32(cpu))
+		}
+	}
+	return cpus, nil
 }

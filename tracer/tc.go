@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package tracer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -27,10 +27,6 @@ type tcAttacher struct {
 	attached map[deviceKey][]link.Link
 	failed   map[deviceKey]error
 }
-
-// devicesEvery is how often new devices are looked for. Their packets are seen
-// before that all the same, by the tracepoints.
-const devicesEvery = 100 * time.Millisecond
 
 func (t *Tracer) attachTC() error {
 	a := &tcAttacher{attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]error{}}
@@ -167,28 +163,4 @@ func inNamespace(path string, f func()) error {
 		done <- nil
 	}()
 	return <-done
-}
-
-// followChanges attaches to what appears during the run: devices, and
-// functions of modules that are loaded.
-func (t *Tracer) followChanges(ctx context.Context) {
-	ticker := time.NewTicker(devicesEvery)
-	defer ticker.Stop()
-	modules := loadedModules()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if t.tc != nil {
-			if err := t.tc.update(t.names.now.Load()); err != nil {
-				t.cfg.Warn(err.Error())
-			}
-		}
-		if now := loadedModules(); now != modules {
-			modules = now
-			t.attachNew()
-		}
-	}
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package tracer
 
 import (
@@ -19,28 +21,6 @@ import (
 	"github.com/stackhop/stackhop/tracer/pcapbpf"
 )
 
-// Sink receives what a Tracer reads, from one goroutine.
-type Sink interface {
-	// Event is called for each event; the event is reused after it returns.
-	Event(e *events.Event)
-	// Tick is called at least every 50 ms with the monotonic clock, in ns, up
-	// to which the rings were read.
-	Tick(now uint64)
-}
-
-// Stats counts events from the hooks to the Sink. Matched is the sum of
-// Delivered and of all of Lost that begins with "ring" or "decode", once the
-// rings are drained.
-type Stats struct {
-	Matched   uint64 // events of followed packets, lost ones included
-	Delivered uint64 // events given to the Sink
-	Packets   uint64 // lives of socket buffers that were followed
-	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
-	// ring), "decode", "packet-table" (packets not followed because too many
-	// are), "flow-table" (connections whose replies may be missed).
-	Lost map[string]uint64
-}
-
 // Tracer is one run: programs attached to hooks, and the rings they fill.
 type Tracer struct {
 	cfg    Config
@@ -51,6 +31,7 @@ type Tracer struct {
 	rings  *rings
 	tc     *tcAttacher
 	names  *inventory
+	via    map[viaKey]bool
 	clock  clock
 
 	delivered, malformed uint64
@@ -103,7 +84,10 @@ func (t *Tracer) setUp() error {
 	if err := t.loader.attachAll(t.wanted()); err != nil {
 		return err
 	}
-	return t.attachTC()
+	if err := t.attachTC(); err != nil {
+		return err
+	}
+	return t.updateVia()
 }
 
 // wanted are the rows that this run's hook set has.
@@ -140,12 +124,16 @@ func (t *Tracer) load() error {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	cpus, err := ebpf.PossibleCPU()
+	possible, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
 	}
+	online, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
 	spec.Maps[bpf.MapPackets].MaxEntries = uint32(t.cfg.MaxPackets)
-	spec.Maps[bpf.MapRings].MaxEntries = uint32(cpus)
+	spec.Maps[bpf.MapRings].MaxEntries = uint32(possible)
 	spec.Maps[bpf.MapRings].InnerMap.MaxEntries = uint32(t.cfg.RingBytes)
 	coll, err := ebpf.NewCollection(&ebpf.CollectionSpec{Maps: spec.Maps, Variables: spec.Variables, Types: spec.Types, ByteOrder: spec.ByteOrder})
 	if err != nil {
@@ -153,7 +141,7 @@ func (t *Tracer) load() error {
 	}
 	t.state = state{coll: coll}
 	t.loader = &loader{kernel: t.kernel, spec: spec, maps: coll.Maps, selection: selection}
-	t.rings, err = newRings(coll.Maps[bpf.MapRings], cpus, t.cfg.RingBytes)
+	t.rings, err = newRings(coll.Maps[bpf.MapRings], online, t.cfg.RingBytes)
 	return err
 }
 

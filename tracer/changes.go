@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"context"
+	"time"
+)
+
+// How often a run looks for what has changed on the node. New devices' packets
+// are seen before that all the same, by the tracepoints.
+const (
+	devicesEvery  = 100 * time.Millisecond
+	servicesEvery = time.Second
+	flowsEvery    = 30 * time.Second
+)
+
+// followChanges follows the node until ctx is done: devices that appear,
+// modules that are loaded, virtual services that come and go.
+func (t *Tracer) followChanges(ctx context.Context) {
+	devices, services, flows := time.NewTicker(devicesEvery), time.NewTicker(servicesEvery), time.NewTicker(flowsEvery)
+	defer devices.Stop()
+	defer services.Stop()
+	defer flows.Stop()
+	modules := loadedModules()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-devices.C:
+			if t.tc != nil {
+				err = t.tc.update(t.names.now.Load())
+			}
+		case <-services.C:
+			if now := loadedModules(); now != modules {
+				modules = now
+				t.attachNew()
+			}
+			err = t.updateVia()
+		case <-flows.C:
+			err = t.sweepFlows(monotonic())
+		}
+		if err != nil {
+			t.cfg.Warn(err.Error())
+		}
+	}
+}

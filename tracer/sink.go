@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import "github.com/stackhop/stackhop/events"
+
+// Sink receives what a Tracer reads, from one goroutine.
+type Sink interface {
+	// Event is called for each event; the event is reused after it returns.
+	Event(e *events.Event)
+	// Tick is called at least every 50 ms with the monotonic clock, in ns, up
+	// to which the rings were read.
+	Tick(now uint64)
+}
+
+// Stats counts events from the hooks to the Sink. Matched is the sum of
+// Delivered and of all of Lost that begins with "ring" or "decode", once the
+// rings are drained.
+type Stats struct {
+	Matched   uint64 // events of followed packets, lost ones included
+	Delivered uint64 // events given to the Sink
+	Packets   uint64 // lives of socket buffers that were followed
+	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
+	// ring), "decode", "packet-table" (packets not followed because too many
+	// are), "flow-table" (connections whose replies may be missed).
+	Lost map[string]uint64
+}
