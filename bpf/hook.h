@@ -29,6 +29,7 @@ static __noinline int hook_args(void *ctx, struct hook_args *a)
 }
 
 enum how {
+	/* bit 0: EVENT_FIRST, for tell() */
 	HOW_BEGINS = 1 << 1,  /* a sender's first hook: the answer to a cause? */
 	HOW_AT_DATA = 1 << 2, /* skb->data is the network header */
 	HOW_NO_DEV = 1 << 3,  /* skb->dev may be something else by now */
@@ -120,19 +121,23 @@ static __always_inline void convert(const struct ct_tuple *c, struct tuple *t)
 	t->pad = 0;
 }
 
-/* send_ct sends the skb's conntrack entry, if it has one that was not sent in
- * this state; returns whether it did. */
-static __always_inline bool send_ct(u16 hook, u64 skb, struct packet *p,
-				    u32 ifindex, const u64 *data)
+/*
+ * send_ct sends the skb's conntrack entry, if it has one that was not sent in
+ * this state; returns whether it did. Plain numbers, as for admit().
+ */
+__noinline int send_ct(u64 skb, u32 hook, u32 ifindex, u64 data0)
 {
+	struct packet *p = find_life(skb);
 	struct sk_buff *b = (void *)skb;
 	unsigned long nfct = 0, status = 0;
+	u64 data[3] = { data0 };
 	struct ct_tuple c[2] = {};
 	struct event_ct *e;
 	struct nf_conn *ct;
 	u16 seq;
 
-	if (!bpf_core_field_exists(b->_nfct) || bpf_core_read(&nfct, sizeof(nfct), &b->_nfct))
+	if (!p || !bpf_core_field_exists(b->_nfct) ||
+	    bpf_core_read(&nfct, sizeof(nfct), &b->_nfct))
 		return false;
 	ct = (void *)(nfct & ~7UL);
 	if (!ct || bpf_core_read(&status, sizeof(status), &ct->status))
@@ -164,8 +169,8 @@ static __always_inline bool send_ct(u16 hook, u64 skb, struct packet *p,
 
 /*
  * The process that owns a socket, if the hook surely runs on its behalf: a
- * process holds the lock of a TCP socket whenever it makes it send; other
- * protocols send from the caller's context only. Kernel sockets have no file.
+ * process holds the lock of a TCP socket whenever it makes it send; datagram
+ * sockets send from their caller's context only. Kernel sockets have no file.
  */
 static __always_inline u8 socket_of(u64 sk_, bool may_be_task, u64 *data)
 {
@@ -173,6 +178,7 @@ static __always_inline u8 socket_of(u64 sk_, bool may_be_task, u64 *data)
 	struct socket *so = 0;
 	struct file *file = 0;
 	unsigned long ino = 0;
+	u16 proto = 0;
 	u8 state = 0;
 	int owned = 0;
 
@@ -194,7 +200,9 @@ static __always_inline u8 socket_of(u64 sk_, bool may_be_task, u64 *data)
 	if (!may_be_task)
 		return 0;
 	bpf_core_read(&owned, sizeof(owned), &sk->sk_lock.owned);
-	if (!owned)
+	bpf_core_read(&proto, sizeof(proto), &sk->sk_protocol);
+	if (!owned && proto != PROTO_UDP && proto != PROTO_ICMP && proto != PROTO_ICMPV6 &&
+	    proto != PROTO_RAW)
 		return 0;
 	data[0] |= bpf_get_current_pid_tgid() & 0xffffffff00000000ULL;
 	bpf_get_current_comm(&data[1], 16);
@@ -221,6 +229,7 @@ static __always_inline struct packet *begin(u64 skb, const struct span *s, const
 	p->flow = sel->flow ? sel->flow : p->id;
 	p->flags = (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
 	p->tuple = h->tuple;
+	p->cause = sel->cause;
 	if (prove_identity)
 		p->invariant = invariant_of(s, h);
 	if (!sel->flow)
@@ -245,52 +254,107 @@ static __always_inline void hit(const struct hook_args *a)
 }
 
 /*
- * entry: a hook at which a packet may be selected. It takes plain numbers and is
- * not static: so the verifier looks at it once, and its stack does not add to
- * that of the user's expression, which has run before (matched).
+ * changed says whether a followed packet's addresses or ports are others than
+ * when they were last sent. It reads no more than it compares.
  */
-__noinline int entry(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
+static __always_inline bool changed(u64 skb, bool at_data, const struct packet *p)
 {
-	bool matched = how & HOW_MATCHED;
-	struct packet *p = find_life(skb);
-	struct selected sel = { .matched = matched };
-	struct headers h = {};
-	u64 data[3] = {};
+	const struct tuple *t = &p->tuple;
 	struct span s;
-	u32 ifindex = 0;
-	u8 flags = 0;
+	union l3 l3;
+	__be16 ports[2];
+	u32 off;
+
+	if (find_network(skb, at_data, &s) ||
+	    bpf_probe_read_kernel(&l3, sizeof(l3), (void *)s.start))
+		return false;
+	if (t->family == 4) {
+		if (l3.v4.src != t->src[0] || l3.v4.dst != t->dst[0] || l3.v4.vihl >> 4 != 4)
+			return true;
+		off = (l3.v4.vihl & 15) * 4;
+		/* Fragments after the first have no ports to change. */
+		if (l3.v4.frag & bpf_htons(IP_OFFSET_MASK))
+			return false;
+	} else {
+		const u64 *a = (void *)l3.v6.src, *b = (void *)t->src;
+
+		if (a[0] != b[0] || a[1] != b[1] || a[2] != b[2] || a[3] != b[3] ||
+		    l3.v4.vihl >> 4 != 6)
+			return true;
+		/* Ports behind extension headers are taken to stay. */
+		if (l3.v6.next != t->proto)
+			return false;
+		off = sizeof(l3.v6);
+	}
+	if (t->proto != PROTO_TCP && t->proto != PROTO_UDP && t->proto != PROTO_SCTP)
+		return false;
+	if (bpf_probe_read_kernel(ports, sizeof(ports), (void *)(s.start + off)))
+		return false;
+	return ports[0] != t->sport || ports[1] != t->dport;
+}
+
+/*
+ * admit decides about a packet that is not followed yet, or perhaps no longer:
+ * returns the flags of its next event, or -1 if it is not followed. how says
+ * whether the expression matches. It takes plain numbers and is not static: so
+ * the verifier looks at it once and by itself, which keeps the ways through it
+ * from multiplying with those through its callers, and its stack from adding to
+ * that of the user's expression.
+ */
+__noinline int admit(u64 skb, u32 how)
+{
+	struct selected sel = { .matched = (how & HOW_MATCHED) != 0 };
+	struct packet *p = find_life(skb);
+	struct headers h = {};
+	struct span s;
 
 	if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
-		return 0;
+		return -1;
 	if (p && prove_identity && p->invariant != invariant_of(&s, &h)) {
 		count(STAT_REUSED);
 		end_life(skb);
 		p = 0;
 	}
 	if (!p) {
-		if (!select_packet(&h, how & HOW_BEGINS, &sel))
-			return 0;
-		p = begin(skb, &s, &h, &sel);
-		if (!p)
-			return 0;
-		flags = EVENT_FIRST;
-	} else if (matched && !(p->flags & EVENT_MATCHED)) {
+		if (!select_packet(&h, how & HOW_BEGINS, &sel) || !begin(skb, &s, &h, &sel))
+			return -1;
+		return EVENT_FIRST;
+	}
+	if (sel.matched && !(p->flags & EVENT_MATCHED)) {
 		p->flags |= EVENT_MATCHED;
 		join(&h.tuple, p->flow, p->flags & EVENT_REPLY, 1);
 	}
+	return 0;
+}
+
+/* tell sends the event of a hook at which packets are admitted. */
+__noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
+{
+	struct packet *p = find_life(skb);
+	u8 flags = how & EVENT_FIRST;
+	u64 data[3] = {};
+	u32 ifindex = 0;
+
+	if (!p)
+		return 0;
 	if (how & HOW_TASK)
 		flags |= socket_of(sk, true, data);
 	locate(net, 0, skb, 0, p, &ifindex);
-	if (!(flags & EVENT_FIRST) && same_tuple(&p->tuple, &h.tuple)) {
-		send(hook, p, flags, ifindex, data);
+	if (flags & EVENT_FIRST || changed(skb, how & HOW_AT_DATA, p)) {
+		struct headers h = {};
+		struct span s;
+
+		if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
+			count(STAT_READ_FAILED);
+		if (!(flags & EVENT_FIRST)) {
+			p->tuple = h.tuple;
+			join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+		}
+		read_rest(skb, &s, &h);
+		send_headers(hook, p, flags, ifindex, data, p->cause, &h);
 		return 0;
 	}
-	if (!(flags & EVENT_FIRST)) {
-		p->tuple = h.tuple;
-		join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
-	}
-	read_rest(skb, &s, &h);
-	send_headers(hook, p, flags, ifindex, data, sel.cause, &h);
+	send(hook, p, flags, ifindex, data);
 	return 0;
 }
 
@@ -307,12 +371,57 @@ static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 		p = find_life(skb);
 	/* A reused address may hold a packet that is not the one found. */
 	if (!p || prove_identity || !(p->flags & EVENT_MATCHED)) {
+		int flags;
+
 		if (matches(skb, how & HOW_AT_DATA))
 			how |= HOW_MATCHED;
 		else if (!p && !flows_used && !via_used)
 			return;
+		flags = admit(skb, how);
+		if (flags < 0)
+			return;
+		how |= flags & EVENT_FIRST;
 	}
-	entry(skb, number(&a->net), number(&a->sk), a->hook, how);
+	tell(skb, number(&a->net), number(&a->sk), a->hook, how);
+}
+
+/* send_changed tells the new headers of a packet, and lets its connection be
+ * followed under them. Plain numbers, as for admit(). */
+__noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
+{
+	struct packet *p = find_life(skb);
+	u64 data[3] = { data0 };
+	struct headers h = {};
+	struct span s;
+
+	if (!p)
+		return 0;
+	if (find_network(skb, false, &s) || parse(&s, &h)) {
+		count(STAT_READ_FAILED);
+		return 0;
+	}
+	p->tuple = h.tuple;
+	join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+	read_rest(skb, &s, &h);
+	send_headers(hook, p, flags, ifindex, data, 0, &h);
+	return 0;
+}
+
+/* still_same says whether a followed skb still is the packet it was; where not
+ * every free is seen, its address may hold another by now. */
+__noinline int still_same(u64 skb)
+{
+	struct packet *p = find_life(skb);
+	struct headers h = {};
+	struct span s;
+
+	if (!p)
+		return false;
+	if (!find_network(skb, false, &s) && !parse(&s, &h) && p->invariant == invariant_of(&s, &h))
+		return true;
+	count(STAT_REUSED);
+	end_life(skb);
+	return false;
 }
 
 /* follow_packet: any other hook, for an skb that is followed. */
@@ -323,21 +432,11 @@ static __always_inline void follow_packet(struct hook_args *a, u64 skb, struct p
 
 	if (!(how & HOW_END))
 		locate(a->net, a->state, skb, how, p, &ifindex);
-	if (!(how & HOW_NO_HEADER)) {
-		struct headers h = {};
-		struct span s;
-
-		if (find_network(skb, false, &s) || parse(&s, &h)) {
-			count(STAT_READ_FAILED);
-		} else if (!same_tuple(&p->tuple, &h.tuple)) {
-			p->tuple = h.tuple;
-			join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
-			read_rest(skb, &s, &h);
-			send_headers(a->hook, p, flags, ifindex, data, 0, &h);
-			return;
-		}
+	if (!(how & HOW_NO_HEADER) && changed(skb, false, p)) {
+		send_changed(skb, a->hook, flags, ifindex, data[0]);
+		return;
 	}
-	if (how & HOW_CT && send_ct(a->hook, skb, p, ifindex, data))
+	if (how & HOW_CT && send_ct(skb, a->hook, ifindex, data[0]))
 		return;
 	send(a->hook, p, flags, ifindex, data);
 	if (how & HOW_END)

@@ -86,6 +86,7 @@ struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	struct socket *sk_socket;
+	u16 sk_protocol;
 };
 
 struct sk_buff {

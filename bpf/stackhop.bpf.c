@@ -25,6 +25,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 	if (!maybe_tracked(a.skb))                   \
 		return ret;                          \
 	skb = number(&a.skb);                        \
+	if (prove_identity && !still_same(skb))      \
+		return ret;                          \
 	p = find_life(skb);                          \
 	if (!p)                                      \
 		return ret;

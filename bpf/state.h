@@ -68,6 +68,7 @@ struct packet {
 	u64 flow;
 	u64 invariant; /* hash of what NAT and forwarding leave alone */
 	u64 ct;        /* conntrack entry and its state, as last sent */
+	u64 cause;     /* the packet in answer to which this one was made */
 	struct tuple tuple; /* as last sent */
 	u32 netns;
 	u16 seq;

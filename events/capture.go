@@ -156,13 +156,22 @@ type captureCT struct {
 	Zone     uint16       `json:"zone,omitempty"`
 }
 
-// NewCaptureHeader describes a run: its hooks, and what its names say of the
-// namespaces, devices, symbols, drop reasons, processes and addresses that
-// occur in the events.
+// NewCaptureHeader describes a run: those of its hooks that occur in the
+// events, and what its names say of the namespaces, devices, symbols, drop
+// reasons, processes and addresses that do.
 func NewCaptureHeader(hooks []Hook, names Names, evs []Event) CaptureHeader {
-	h := CaptureHeader{Capture: CaptureVersion, Symbols: map[string]string{}, DropReasons: map[string]string{}}
+	h := CaptureHeader{
+		Capture: CaptureVersion, Hooks: []CaptureHook{}, Namespaces: []CaptureNamespace{}, Devices: []CaptureDevice{},
+		Symbols: map[string]string{}, DropReasons: map[string]string{},
+	}
+	used := map[HookID]bool{}
+	for i := range evs {
+		used[evs[i].Hook] = true
+	}
 	for _, k := range hooks {
-		h.Hooks = append(h.Hooks, CaptureHook{k.ID, k.Name, StationName(k.Station)})
+		if used[k.ID] {
+			h.Hooks = append(h.Hooks, CaptureHook{k.ID, k.Name, StationName(k.Station)})
+		}
 	}
 	c := headerCollector{h: &h, names: names, netns: map[uint32]bool{}, devices: map[[2]uint32]bool{}, inodes: map[uint32]bool{}, ends: map[netip.AddrPort]bool{}}
 	for i := range evs {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -136,38 +137,63 @@ func programName(hook string) string {
 // attach loads and attaches one hook. A row that this kernel cannot have
 // becomes absent; that is an error only for a required one.
 func (l *loader) attach(h *hook) error {
-	how, res, ctx, err := l.kernel.plan(h.row)
-	if err != nil {
-		return h.absent(err)
+	how, res, err := l.load(h)
+	if err == nil && how != "tc" { // devices come and go; tc.go attaches to each
+		err = h.attach(how)
 	}
-	prog, err := l.program(h, how, res, ctx)
 	if err != nil && how == "fentry" {
-		// A function may have BTF and still refuse a trampoline.
-		if fallback, ferr := resolveRegs(res); ferr == nil {
+		// A function may have BTF and still refuse a trampoline: one with more
+		// than six arguments before 6.6, or one whose entry is taken.
+		if regs, rerr := resolveRegs(res); rerr == nil {
 			how = "kprobe"
-			prog, err = l.program(h, how, fallback, contextRegs)
+			if kerr := l.loadAs(h, how, regs, contextRegs); kerr == nil {
+				err = h.attach(how)
+			}
 		}
 	}
 	if err != nil {
-		return h.absent(fmt.Errorf("load %s: %w", h.row.name, err))
-	}
-	h.prog = prog
-	if how == "tc" {
-		h.how = how
-		return nil // devices come and go; tc.go attaches to each
-	}
-	switch how {
-	case "kprobe":
-		h.link, err = link.Kprobe(h.row.symbol(), prog, nil)
-	default:
-		h.link, err = link.AttachTracing(link.TracingOptions{Program: prog, AttachType: tracingTypes[how]})
-	}
-	if err != nil {
-		prog.Close()
-		h.prog = nil
-		return h.absent(fmt.Errorf("attach %s: %w", h.row.name, err))
+		h.close()
+		return h.absent(err)
 	}
 	h.how = how
+	return nil
+}
+
+// load makes the program of a row, in the way that the kernel's types suggest.
+func (l *loader) load(h *hook) (how string, res *resolved, err error) {
+	// The types of modules are read through those of the kernel, which several
+	// goroutines must not do at once (a map of package btf is written).
+	l.mu.Lock()
+	how, res, ctx, err := l.kernel.plan(h.row)
+	l.mu.Unlock()
+	if err != nil {
+		return how, res, err
+	}
+	return how, res, l.loadAs(h, how, res, ctx)
+}
+
+func (l *loader) loadAs(h *hook, how string, res *resolved, ctx handover) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h.close()
+	prog, err := l.program(h, how, res, ctx)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", h.row.name, err)
+	}
+	h.prog = prog
+	return nil
+}
+
+// attach hangs a loaded program into its function or tracepoint.
+func (h *hook) attach(how string) (err error) {
+	if how == "kprobe" {
+		h.link, err = link.Kprobe(h.row.symbol(), h.prog, nil)
+	} else {
+		h.link, err = link.AttachTracing(link.TracingOptions{Program: h.prog, AttachType: tracingTypes[how]})
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", h.row.name, err)
+	}
 	return nil
 }
 
@@ -225,4 +251,6 @@ type loader struct {
 	spec      *ebpf.CollectionSpec
 	maps      map[string]*ebpf.Map
 	selection asm.Instructions
+
+	mu sync.Mutex // held while programs are made: package btf needs it
 }

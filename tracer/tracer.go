@@ -84,10 +84,21 @@ func (t *Tracer) setUp() error {
 	if err := t.loader.attachAll(t.wanted()); err != nil {
 		return err
 	}
+	t.warnOfFailures()
 	if err := t.attachTC(); err != nil {
 		return err
 	}
 	return t.updateVia()
+}
+
+// warnOfFailures tells of hooks that this kernel has and that could not be
+// attached all the same. What the kernel lacks is told by the command hooks.
+func (t *Tracer) warnOfFailures() {
+	for _, h := range t.wanted() {
+		if h.err != nil && !errors.Is(h.err, errAbsent) && !errors.Is(h.err, errNoArgument) {
+			t.cfg.Warn(fmt.Sprintf("hook %s is missing: %s", h.row.name, short(h.err)))
+		}
+	}
 }
 
 // wanted are the rows that this run's hook set has.

@@ -108,9 +108,9 @@ func newWorld(t *testing.T) *world {
 	w.sys = &system{
 		stdin: strings.NewReader(""), stdout: &w.stdout, stderr: &w.stderr,
 		getenv:   func(string) string { return "" },
-		hostname: func() (string, error) { return "host", nil },
-		signals:  func() (<-chan os.Signal, func()) { return w.signals, func() {} },
-		exit:     func(code int) { w.exited <- code },
+		hostname: func() (string, error) { return "host", nil }, kernelRelease: func() string { return "6.12.0-test" },
+		signals: func() (<-chan os.Signal, func()) { return w.signals, func() {} },
+		exit:    func(code int) { w.exited <- code },
 		newTracer: func(cfg tracer.Config) (liveTracer, error) {
 			w.config = cfg
 			return w.tr, nil

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,15 @@ func newTracer(cfg tracer.Config) (liveTracer, error) {
 		return nil, err // not a nil pointer in a non-nil interface
 	}
 	return t, nil
+}
+
+// kernelRelease is what uname -r prints; empty if it is not known.
+func kernelRelease() string {
+	data, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
 }
 
 // netnsNames lists the named namespaces.

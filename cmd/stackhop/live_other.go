@@ -16,3 +16,4 @@ var errNotLinux = errors.New("packets can be traced on Linux only")
 func newTracer(tracer.Config) (liveTracer, error) { return nil, errNotLinux }
 func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
+func kernelRelease() string                       { return "" }

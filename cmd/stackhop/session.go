@@ -38,6 +38,7 @@ type bounds struct {
 type session struct {
 	bounds
 	failedOnly bool
+	capture    *capture // nil: none
 	stitcher   *events.Stitcher
 	render     events.Renderer
 	out        *output
@@ -56,6 +57,7 @@ type session struct {
 // Event takes an event from the tracer.
 func (s *session) Event(e *events.Event) {
 	s.busy = true
+	s.capture.add(e)
 	s.stitcher.Add(e)
 }
 

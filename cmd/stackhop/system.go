@@ -35,6 +35,7 @@ type system struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	hostname       func() (string, error)
+	kernelRelease  func() string
 	// terminal says whether stdout is one.
 	terminal bool
 	// signals delivers the signals that end a run, until stop is called.
@@ -54,7 +55,7 @@ type system struct {
 func newSystem() *system {
 	return &system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, hostname: os.Hostname, terminal: isTerminal(os.Stdout),
+		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, terminal: isTerminal(os.Stdout),
 		signals: notifySignals, exit: os.Exit,
 		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,

@@ -53,6 +53,7 @@ func traceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file alone, as if this ran on it"},
 		&cli.StringFlag{Name: "hooks", Category: running, Value: string(tracer.HooksAll), Usage: "`SET` of hooks: all, or tracepoints on kernels that refuse function hooks (no IPVS, conntrack and netfilter then)"},
 		&cli.StringFlag{Name: "ready-file", Category: running, Usage: "write `PATH` once everything is attached"},
+		&cli.StringFlag{Name: "capture", Hidden: true, Usage: "write every event to `FILE`, for the project's own tests"},
 	}
 }
 
@@ -70,6 +71,7 @@ type traceOptions struct {
 	noColor    bool
 	failedOnly bool
 	exitStatus bool
+	capture    *capture // nil: none
 }
 
 // trace is the command.
@@ -81,9 +83,12 @@ func (a *app) trace(c *cli.Context) error {
 	if err := removeStale(o.bounds.readyFile); err != nil {
 		return err
 	}
+	if o.capture, err = newCapture(c.String("capture")); err != nil {
+		return err
+	}
 	tr, err := a.sys.newTracer(o.config)
 	if err != nil {
-		return err
+		return errors.Join(err, o.capture.discard())
 	}
 	result, err := a.runSession(c.Context, tr, o)
 	if closeErr := tr.Close(); closeErr != nil {
@@ -215,7 +220,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	s := &session{bounds: o.bounds, failedOnly: o.failedOnly, out: newOutput(a.sys.stdout), ctx: ctx, cancel: cancel}
+	s := &session{bounds: o.bounds, failedOnly: o.failedOnly, capture: o.capture, out: newOutput(a.sys.stdout), ctx: ctx, cancel: cancel}
 	s.render = newRenderer(a.sys, o.output, o.noColor, s.out)
 	node, err := a.sys.hostname()
 	if err != nil {
@@ -241,7 +246,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 	if s.child != nil && s.child.cmd.ProcessState != nil && s.child.err != nil {
 		a.say("COMMAND: %v", s.child.err)
 	}
-	return result, errors.Join(s.err, err)
+	return result, errors.Join(s.err, err, o.capture.write(tr, a.sys.kernelRelease(), strings.Join(a.command, " ")))
 }
 
 // announce says that the run begins, and what it cannot see.

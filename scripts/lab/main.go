@@ -27,7 +27,8 @@ var commands = []struct {
 	{"down", "down: remove the cluster", func([]string) error { return clusterDown() }},
 	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
 	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
-	{"cases", "cases [-all] [-json]: make the traffic of all ten cases (and the extras), and print a table", cmdCases},
+	{"cases", "cases [-all] [-json] [-o FILE]: make the traffic of all ten cases (and the extras), and print a table", cmdCases},
+	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
 	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
 	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},
 	{"gso", "gso on|off NETNS DEV: segmentation and receive offloads of a device (all: of every device)", cmdGSO},
@@ -125,14 +126,22 @@ func cmdCases(args []string) error {
 	fs := flags("cases")
 	all := fs.Bool("all", false, "also what is not of the ten: DNS, IPv6")
 	asJSON := fs.Bool("json", false, "one object a line instead of a table")
-	if _, err := parse(fs, args, 0, "[-all] [-json]"); err != nil {
+	file := fs.String("o", "", "write to `FILE` instead of standard output")
+	if _, err := parse(fs, args, 0, "[-all] [-json] [-o FILE]"); err != nil {
 		return err
 	}
 	chosen := cases
 	if !*all {
 		chosen = cases[:ten]
 	}
-	return runCases(chosen, *asJSON, os.Stdout)
+	if *file == "" {
+		return runCases(chosen, *asJSON, os.Stdout)
+	}
+	out, err := os.Create(*file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(runCases(chosen, *asJSON, out), out.Close())
 }
 
 func cmdClient(args []string) error {

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
+)
+
+// A run is a tracer at work, and all events that it gave.
+type run struct {
+	t      testing.TB
+	tracer *Tracer
+	cancel context.CancelFunc
+	done   chan error
+
+	mu     sync.Mutex
+	events []events.Event
+	warned []string
+	extra  func(e *events.Event) // called for each event, instead of keeping it
+	now    uint64
+}
+
+// Event implements Sink.
+func (r *run) Event(e *events.Event) {
+	if r.extra != nil {
+		r.extra(e)
+		return
+	}
+	r.mu.Lock()
+	r.events = append(r.events, *e)
+	r.mu.Unlock()
+}
+
+// Tick implements Sink.
+func (r *run) Tick(now uint64) {
+	r.mu.Lock()
+	r.now = now
+	r.mu.Unlock()
+}
+
+// startRun attaches, switches on and returns once the hooks are on.
+func startRun(t testing.TB, cfg Config, extra func(*events.Event)) *run {
+	t.Helper()
+	needRoot(t)
+	r := &run{t: t, done: make(chan error, 1), extra: extra}
+	cfg.Hooks = HooksTracepoints
+	cfg.Warn = func(s string) {
+		r.mu.Lock()
+		r.warned = append(r.warned, s)
+		r.mu.Unlock()
+	}
+	var err error
+	if r.tracer, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.tracer.Close() })
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	t.Cleanup(cancel)
+	go func() { r.done <- r.tracer.Run(ctx, r) }()
+	eventually(t, "the hooks are on", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.now > 0
+	})
+	return r
+}
+
+// stop ends the run, closes the tracer and returns what was counted.
+func (r *run) stop() Stats {
+	r.t.Helper()
+	r.cancel()
+	if err := <-r.done; err != nil {
+		r.t.Errorf("Run: %v", err)
+	}
+	s := r.tracer.Stats()
+	if err := r.tracer.Close(); err != nil {
+		r.t.Errorf("Close: %v", err)
+	}
+	if lost := s.Lost["ring"] + s.Lost["decode"]; s.Matched != s.Delivered+lost {
+		r.t.Errorf("matched %d ≠ delivered %d + lost %d", s.Matched, s.Delivered, lost)
+	}
+	return s
+}
+
+// seen returns a copy of the events so far.
+func (r *run) seen() []events.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+// any says whether an event was seen that f wants.
+func (r *run) any(f func(*events.Event) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.events {
+		if f(&r.events[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// hook returns the number of a row.
+func (r *run) hook(name string) events.HookID {
+	r.t.Helper()
+	for _, h := range r.tracer.Table() {
+		if h.Name == name {
+			return h.ID
+		}
+	}
+	r.t.Fatalf("hook %s is not attached", name)
+	return 0
+}
+
+// arrivals counts the packets seen, and those seen to come in at one of pods.
+func (r *run) arrivals(pods ...*pod) (lives, arrived int) {
+	receive := r.hook("netif_receive_skb")
+	all, in := map[uint64]bool{}, map[uint64]bool{}
+	for _, e := range r.seen() {
+		all[e.Packet] = true
+		for _, p := range pods {
+			if e.Hook == receive && e.Netns == p.inode {
+				in[e.Packet] = true
+			}
+		}
+	}
+	return len(all), len(in)
+}
+
+// stitch makes traversals of all events.
+func (r *run) stitch() []*events.Traversal {
+	var out []*events.Traversal
+	s := events.NewStitcher(events.Config{Hooks: r.tracer.Table(), Names: r.tracer.Names(), Wall: r.tracer.Wall},
+		func(t *events.Traversal) { out = append(out, t) })
+	all := r.seen()
+	for i := range all {
+		s.Add(&all[i])
+	}
+	s.Flush()
+	return out
+}
+
+// expression parses a selection.
+func expression(t testing.TB, text string) *pcapexpr.Expr {
+	t.Helper()
+	e, err := pcapexpr.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
