@@ -218,6 +218,14 @@ static __always_inline void expect_answer(const struct packet *p)
 	c->tuple = p->tuple;
 }
 
+/* A tunnel sends the same skb once more, within another packet. */
+static __always_inline bool is_encapsulated(u64 skb)
+{
+	struct sk_buff *b = (void *)skb;
+
+	return BPF_CORE_READ_BITFIELD_PROBED(b, encapsulation);
+}
+
 /* begin starts to follow an skb that the selection wants. */
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
 					    const struct selected *sel)
@@ -230,8 +238,7 @@ static __always_inline struct packet *begin(u64 skb, const struct span *s, const
 	p->flags = (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
 	p->tuple = h->tuple;
 	p->cause = sel->cause;
-	if (prove_identity)
-		p->invariant = invariant_of(s, h);
+	p->invariant = invariant_of(s, h);
 	if (!sel->flow)
 		join(&h->tuple, p->flow, sel->reply, sel->matched);
 	return p;
@@ -310,7 +317,8 @@ __noinline int admit(u64 skb, u32 how)
 
 	if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
 		return -1;
-	if (p && prove_identity && p->invariant != invariant_of(&s, &h)) {
+	if (p && (prove_identity || how & HOW_BEGINS) && p->invariant != invariant_of(&s, &h) &&
+	    !is_encapsulated(skb)) {
 		count(STAT_REUSED);
 		end_life(skb);
 		p = 0;
@@ -369,8 +377,9 @@ static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 
 	if (maybe_tracked(a->skb))
 		p = find_life(skb);
-	/* A reused address may hold a packet that is not the one found. */
-	if (!p || prove_identity || !(p->flags & EVENT_MATCHED)) {
+	/* A sender's first hook, and any hook where not every free is seen, may
+	 * find a packet that was at the same address before. */
+	if (!p || prove_identity || how & HOW_BEGINS || !(p->flags & EVENT_MATCHED)) {
 		int flags;
 
 		if (matches(skb, how & HOW_AT_DATA))

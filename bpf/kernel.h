@@ -96,6 +96,7 @@ struct sk_buff {
 	unsigned int len;
 	u16 network_header;
 	u16 vlan_tci;
+	u8 encapsulation : 1;
 	u32 mark;
 	u32 tail;
 	u32 end;

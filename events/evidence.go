@@ -16,7 +16,7 @@ type evidence struct {
 	culprit  Station
 	by       *hop // the culprit's hop; nil: none
 	chain    int  // netfilter hook number; -1: unknown
-	icmp     int  // type<<8 | code of the ICMP error it was answered with; -1: none
+	icmp     int  // the ICMP error it was answered with; -1: none
 	reset    bool // answered with an RST
 	hdr      *Header
 	dev      string
@@ -67,10 +67,7 @@ func (ev *evidence) look(b *builder, h *hop, denied *Station) {
 		}
 	case StationICMPSend:
 		if ev.by == nil && ev.icmp < 0 {
-			ev.icmp = int(h.a)<<8 | int(h.b)
-			if ev.hdr != nil && ev.hdr.Src.Is6() && !ev.hdr.Src.Is4In6() {
-				ev.icmp |= icmp6
-			}
+			ev.icmp = icmpNumber(h.a, h.b, ev.hdr != nil && ev.hdr.Src.Is6() && !ev.hdr.Src.Is4In6())
 			ev.rejected = "ICMP " + strconv.Itoa(int(h.a)) + "/" + strconv.Itoa(int(h.b))
 		}
 	case StationResetSend, StationReject:
@@ -124,6 +121,23 @@ func (ev *evidence) byNetfilter() bool {
 	return false
 }
 
+// icmpNumber is an ICMP message as the table of reasons names it.
+func icmpNumber(typ, code uint8, v6 bool) int {
+	n := int(typ)<<8 | int(code)
+	if v6 {
+		n |= icmp6
+	}
+	return n
+}
+
+// itself is the ICMP message that the packet is.
+func (ev *evidence) itself() uint32 {
+	if ev.hdr == nil || (ev.hdr.Proto != protoICMP && ev.hdr.Proto != protoICMPv6) {
+		return 0
+	}
+	return uint32(icmpNumber(ev.hdr.ICMPType, ev.hdr.ICMPCode, ev.hdr.Proto == protoICMPv6)) //nolint:gosec // 17 bits
+}
+
 // fits says whether all conditions of a row hold.
 func (ev *evidence) fits(r *rule) bool {
 	switch {
@@ -132,6 +146,7 @@ func (ev *evidence) fits(r *rule) bool {
 		len(r.culprit) > 0 && !slices.Contains(r.culprit, ev.culprit),
 		r.seen != StationNone && ev.seen&(1<<(r.seen&63)) == 0,
 		len(r.icmp) > 0 && (ev.icmp < 0 || !slices.Contains(r.icmp, uint32(ev.icmp))), //nolint:gosec // not negative here
+		len(r.itself) > 0 && !slices.Contains(r.itself, ev.itself()),
 		len(r.reasons) > 0 && !matchAny(r.reasons, ev.kernel),
 		len(r.sites) > 0 && !matchAny(r.sites, ev.site):
 		return false

@@ -22,17 +22,17 @@ type Renderer interface {
 //
 //	15:04:05.123456 tcp S 172.23.96.23:33290 (default/centos, curl 541) → 8.219.164.113:80 (svc default/nginx1) | 1.5 stacks, terminated in IPVS: 8.219.164.113:80 has no destination on this node
 //	    centos eth0 → vethcentos → cni0
-//	    7f3a therefore 80bd
+//	    therefore icmp 3/3 reply 8.219.164.113 → 172.23.96.23, delivered (80bd…)
 //
 // Each line is written for grep: what belongs together stands in one line.
+// "eth0 ↩ eth0" is a U-turn: the packet goes out by the device it came in by.
 type LineRenderer struct {
 	W     io.Writer
 	Color bool
 	// Location is the time zone of the times; nil means the local one.
 	Location *time.Location
 
-	buf   bytes.Buffer
-	known links
+	buf bytes.Buffer
 }
 
 var _ Renderer = (*LineRenderer)(nil)
@@ -40,17 +40,16 @@ var _ Renderer = (*LineRenderer)(nil)
 // Render writes t.
 func (r *LineRenderer) Render(t *Traversal) error {
 	r.buf.Reset()
-	r.known.add(t)
 	writeHeader(&r.buf, t, r.Location, r.Color)
 
 	r.buf.WriteString("    ")
-	writeDataLink(&r.buf, t)
+	r.buf.WriteString(dataLinkText(t.DataLink))
 	for i := range t.NAT {
 		r.buf.WriteString(" | ")
 		r.buf.WriteString(natText(&t.NAT[i]))
 	}
 	r.buf.WriteByte('\n')
-	for _, s := range remarks(t, &r.known) {
+	for _, s := range remarks(t) {
 		r.buf.WriteString("    ")
 		r.buf.WriteString(s)
 		r.buf.WriteByte('\n')
@@ -161,18 +160,23 @@ func addressText(e Endpoint, proto string) string {
 	return Safe(e.IP) + ":" + port
 }
 
-// writeDataLink writes the devices of a traversal.
-func writeDataLink(b *bytes.Buffer, t *Traversal) {
-	if len(t.DataLink) == 0 {
-		b.WriteString("no device")
-		return
+// dataLinkText is a chain of devices.
+func dataLinkText(devices []string) string {
+	if len(devices) == 0 {
+		return "no device"
 	}
-	for i, dev := range t.DataLink {
-		if i > 0 {
+	var b strings.Builder
+	for i, dev := range devices {
+		switch {
+		case i == 0:
+		case dev == devices[i-1]:
+			b.WriteString(" ↩ ")
+		default:
 			b.WriteString(" → ")
 		}
 		b.WriteString(Safe(dev))
 	}
+	return b.String()
 }
 
 // natText says what a translation changed: only the end that it changed, where
@@ -198,7 +202,7 @@ func natText(n *NAT) string {
 
 // remarks are the sentences that only some traversals have: what the kernel
 // called the drop, notes, losses, and the packets that this one is linked to.
-func remarks(t *Traversal, known *links) []string {
+func remarks(t *Traversal) []string {
 	var out []string
 	if t.KernelReason != "" && !strings.Contains(t.Summary, t.KernelReason) {
 		s := "drop reason " + Safe(t.KernelReason)
@@ -214,12 +218,24 @@ func remarks(t *Traversal, known *links) []string {
 		out = append(out, "warning: "+plural(t.Lost, "event")+" of this packet lost")
 	}
 	if t.CausedBy != "" {
-		out = append(out, Safe(t.ID)+" because of "+known.text(t.CausedBy))
+		out = append(out, "because of "+linkText(t.CausedBy, t.CausedByText))
 	}
-	for _, id := range t.Causes {
-		out = append(out, Safe(t.ID)+" therefore "+known.text(id))
+	for i, id := range t.Causes {
+		text := ""
+		if i < len(t.CausesText) {
+			text = t.CausesText[i]
+		}
+		out = append(out, "therefore "+linkText(id, text))
 	}
 	return out
+}
+
+// linkText is another packet, in words if there are any.
+func linkText(id, text string) string {
+	if text == "" {
+		return "packet " + Safe(id)
+	}
+	return safeSentence(text) + " (" + Safe(id) + ")"
 }
 
 // plural is a number with its noun.
@@ -229,37 +245,4 @@ func plural(n int, noun string) string {
 		s += "s"
 	}
 	return s
-}
-
-// links remembers the traversals shown last, to say in words what another one
-// is linked to. The zero value is ready.
-type links struct {
-	words map[string]string
-	order [1024]string
-	next  int
-}
-
-// add remembers t and forgets the oldest one.
-func (l *links) add(t *Traversal) {
-	if t.ID == "" {
-		return
-	}
-	if l.words == nil {
-		l.words = make(map[string]string, len(l.order))
-	}
-	if _, again := l.words[t.ID]; !again {
-		delete(l.words, l.order[l.next])
-		l.order[l.next] = t.ID
-		l.next = (l.next + 1) % len(l.order)
-	}
-	l.words[t.ID] = protoText(t) + " " + addressText(t.Src, t.Proto) + " → " +
-		addressText(t.Dst, t.Proto) + ", " + string(t.Verdict)
-}
-
-// text is an ID with what is known of it.
-func (l *links) text(id string) string {
-	if w, ok := l.words[id]; ok {
-		return Safe(id) + ": " + w
-	}
-	return Safe(id)
 }

@@ -5,7 +5,6 @@ package events
 import (
 	"fmt"
 	"sort"
-	"strings"
 )
 
 // hop is one step on the way of a traversal.
@@ -39,7 +38,7 @@ type builder struct {
 	budget int  // ways that may still be followed
 	cut    bool // there were more than that, or more events than are kept
 	lost   int  // events missing in the whole lineage
-	copies wordCounts
+	copies copies
 	notes  []string
 }
 
@@ -80,14 +79,12 @@ func (p *packet) top() *packet {
 
 // root gives out the traversals of one root packet.
 func (b *builder) root(root *packet, evicted bool) {
-	b.cut, b.lost, b.copies, b.notes = false, 0, wordCounts{}, nil
+	b.cut, b.lost, b.copies, b.notes = false, 0, copies{}, nil
 	for _, p := range root.group.packets {
 		p.seen = false
 	}
 	way := b.follow(root, 0, nil)
-	if n := b.copies.total(); n > 0 {
-		b.notes = append(b.notes, count(n, "copy", "copies")+": "+b.copies.String())
-	}
+	b.notes = append(b.notes, b.copies.notes()...)
 	for i, r := range b.runs(way.hops) {
 		b.traversal(root, r, i, evicted)
 	}
@@ -122,6 +119,7 @@ func (b *builder) follow(p *packet, from int, prefix []hop) route {
 		way := b.follow(c, 0, p.hops(from, fork, prefix))
 		if c.born == StationClone {
 			clones = append(clones, way)
+			b.noteWait(p, fork, c)
 		} else {
 			parts = append(parts, way)
 			lastFork = fork
@@ -197,58 +195,6 @@ func (b *builder) worst(p *packet, own route, parts []route, lastFork int) route
 	}
 	b.notes = append(b.notes, note)
 	return worst
-}
-
-// best picks the main way among a packet's own and those of its copies, and
-// counts the others.
-func (b *builder) best(own route, clones []route) route {
-	if len(clones) == 0 {
-		return own
-	}
-	best := -1
-	rank := own.end.rank
-	for i := range clones {
-		if clones[i].end.rank > rank {
-			best, rank = i, clones[i].end.rank
-		}
-	}
-	for i := range clones {
-		if i != best {
-			b.copies.add(copyWord(clones[i]))
-		}
-	}
-	if best < 0 {
-		return own
-	}
-	if n := len(own.hops); n > 1 && moves(own.hops[n-2].station) && own.end.rank > rankConsumed {
-		b.copies.add(copyWord(own))
-	}
-	return clones[best]
-}
-
-// copyWord says in a word or two what became of a copy.
-func copyWord(r route) string {
-	n := len(r.hops)
-	fork := n - 1
-	for fork > 0 && r.hops[fork].station != StationClone {
-		fork--
-	}
-	moved := false
-	for _, h := range r.hops[fork:] {
-		moved = moved || moves(h.station)
-	}
-	switch {
-	case !moved && r.end.rank <= rankOpen:
-		return "taken by a tap"
-	case r.end.reason == reasonOtherHost:
-		return "not for its receiver"
-	case r.end.verdict == Terminated:
-		return "ended in " + r.end.where
-	case r.end.verdict == Incomplete:
-		return "not followed to an end"
-	default:
-		return string(r.end.verdict)
-	}
 }
 
 // hops appends the packet's steps from, to (exclusive) to a copy of prefix.
@@ -361,37 +307,4 @@ func (s *Stitcher) observed(netns uint32) bool {
 	}
 	ns := s.names.Namespace(netns)
 	return ns.Node == s.cfg.OnlyNode || (ns.Kind == KindNode && ns.Name == s.cfg.OnlyNode)
-}
-
-// wordCounts counts words in the order of their first appearance.
-type wordCounts struct {
-	words  []string
-	counts []int
-}
-
-func (w *wordCounts) add(word string) {
-	for i := range w.words {
-		if w.words[i] == word {
-			w.counts[i]++
-			return
-		}
-	}
-	w.words = append(w.words, word)
-	w.counts = append(w.counts, 1)
-}
-
-func (w *wordCounts) total() int {
-	n := 0
-	for _, c := range w.counts {
-		n += c
-	}
-	return n
-}
-
-func (w *wordCounts) String() string {
-	var parts []string
-	for i := range w.words {
-		parts = append(parts, fmt.Sprintf("%d %s", w.counts[i], w.words[i]))
-	}
-	return strings.Join(parts, ", ")
 }

@@ -26,7 +26,7 @@ const (
 var tunnelKinds = []string{"vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "wireguard", "tun", "xfrm"}
 
 // changes compares the headers along a run, and returns the translations
-// with the index of the hop that first showed each, and notes on tunnels.
+// with the index of the hop that made each, and notes on tunnels.
 func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
 	for i := 1; i < len(hops); i++ {
 		was, is := hops[i-1].hdr, hops[i].hdr
@@ -49,25 +49,29 @@ func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
 		mid := was.Tuple
 		mid.Dst, mid.DstPort = is.Dst, is.DstPort
 		if dst {
-			nats = append(nats, b.nat(hops, i, kindDNAT, was.Tuple, mid, ports))
-			at = append(at, i)
+			n, j := b.nat(hops, i, kindDNAT, was.Tuple, mid, ports)
+			nats, at = append(nats, n), append(at, j)
 		}
 		if src {
-			nats = append(nats, b.nat(hops, i, kindSNAT, mid, is.Tuple, ports))
-			at = append(at, i)
+			n, j := b.nat(hops, i, kindSNAT, mid, is.Tuple, ports)
+			nats, at = append(nats, n), append(at, j)
 		}
 	}
 	return nats, at, notes
 }
 
-func (b *builder) nat(hops []hop, i int, kind string, from, to Tuple, ports bool) NAT {
-	n := NAT{Kind: kind, From: tupleWords(from, ports), To: tupleWords(to, ports)}
+// nat describes the translation that hop i was the first to show, and returns
+// the index of the hop that made it.
+func (b *builder) nat(hops []hop, i int, kind string, from, to Tuple, ports bool) (NAT, int) {
 	by, j := natCause(hops, i, kind)
-	n.By, n.Hook = by, b.s.hookName(hops[j].hook)
+	n := NAT{
+		By: by, Kind: kind, Hook: b.s.hookName(hops[j].hook), NS: since(hops[0].time, hops[j].time),
+		From: tupleWords(from, ports), To: tupleWords(to, ports),
+	}
 	if kind == kindSNAT && by == byConntrack && !hops[i].p.reply {
 		n.Masquerade = b.masqueraded(hops, i, to)
 	}
-	return n
+	return n, j
 }
 
 // natCause finds who made the change that hop i was the first to show, in the

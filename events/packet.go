@@ -24,8 +24,9 @@ type step struct {
 
 // effect is a packet that another one caused.
 type effect struct {
-	id   uint64 // of its traversal
-	time uint64
+	packet uint64
+	id     uint64 // of its traversal
+	time   uint64
 }
 
 // packet is one life of one socket buffer. Its record is reused for another
@@ -246,8 +247,8 @@ const (
 	maxKeptSteps = 256
 )
 
-// release forgets the packets of a group.
-func (s *Stitcher) release(g *group) {
+// forget releases the packets of a group.
+func (s *Stitcher) forget(g *group) {
 	for _, p := range g.packets {
 		delete(s.open, p.id)
 		s.steps -= len(p.steps)

@@ -15,6 +15,7 @@ type rule struct {
 	culprit []Station // the last function entered, where that is one of these
 	seen    Station   // met since the packet last came in from a device
 	icmp    []uint32  // answered with one of these ICMP errors: type<<8 | code, | icmp6
+	itself  []uint32  // it is one of these ICMP messages, likewise
 	reasons []string  // the kernel's drop reason; "*" at the end: any with this prefix
 	sites   []string  // the function that dropped it, likewise
 
@@ -40,6 +41,7 @@ var drops = []rule{
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
+	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a translated connection"},
 	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}: its table is full, or the packet is invalid"},
 	{nf: true, where: "netfilter", reason: "dropped", say: "dropped in {chain}"},
 
@@ -51,6 +53,7 @@ var drops = []rule{
 	{reasons: []string{"PROTO_MEM"}, where: "socket", reason: "memory", say: "the protocol's memory limit is reached"},
 	{reasons: []string{"TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"}, where: "ip", reason: "checksum", say: "its checksum is wrong"},
 	{reasons: []string{"OTHERHOST"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's"},
+	{sites: []string{"ip6_mc_input"}, where: "ip", reason: reasonOtherHost, say: "nobody here listens to {dst}"},
 	{reasons: []string{"IP_RPFILTER"}, where: "routing", reason: "rp-filter", say: "rp_filter: {src} is not reached by {dev}"},
 	{reasons: []string{"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"}, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
 	{reasons: []string{"IP_INVALID_DEST"}, where: "routing", reason: "martian-destination", say: "{dst} cannot be a destination"},

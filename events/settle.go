@@ -4,8 +4,8 @@ package events
 
 import "sort"
 
-// Advance says what time it is, in ns on the events' clock, and gives out
-// every packet that has settled by then.
+// Advance says what time it is, in ns on the events' clock, finishes every
+// packet that has settled by then, and gives out what was held back long enough.
 func (s *Stitcher) Advance(now uint64) {
 	s.now = max(s.now, now)
 	for len(s.due.groups) > 0 && s.due.groups[0].due <= s.now {
@@ -17,6 +17,7 @@ func (s *Stitcher) Advance(now uint64) {
 		}
 		s.due.set(g, ready)
 	}
+	s.releaseDue()
 }
 
 // Flush gives out everything that is still open, as what is known of it says.
@@ -26,6 +27,7 @@ func (s *Stitcher) Flush() {
 	for _, g := range groups {
 		s.give(g, false)
 	}
+	s.release(len(s.held))
 }
 
 // start is when the group was first seen, in ns.
@@ -102,7 +104,7 @@ func (s *Stitcher) makeRoom(own, other bool) bool {
 	return made
 }
 
-// give hands out the traversals of a group and forgets its packets.
+// give finishes the traversals of a group and forgets its packets.
 func (s *Stitcher) give(g *group, evicted bool) {
 	s.stats.Packets += g.real()
 	if s.wanted(g) {
@@ -115,7 +117,7 @@ func (s *Stitcher) give(g *group, evicted bool) {
 			}
 		}
 	}
-	s.release(g)
+	s.forget(g)
 }
 
 // real counts the packets of which something was seen.

@@ -24,6 +24,9 @@ type Config struct {
 	Settle time.Duration // silence after which an ended packet is given out; 0: 100 ms
 	Window time.Duration // how long a gap in Seq is waited for; 0: 250 ms
 	Idle   time.Duration // silence after which an open packet is in flight; 0: 3 s
+	// Hold is how long after a packet's last event its traversal is held back,
+	// so that those come first that began before it. 0: 300 ms.
+	Hold time.Duration
 
 	// MaxPackets bounds the packets kept at once; beyond it the oldest is
 	// given out early, as incomplete. 0: 65536.
@@ -34,6 +37,7 @@ const (
 	defaultSettle     = 100 * time.Millisecond
 	defaultWindow     = 250 * time.Millisecond
 	defaultIdle       = 3 * time.Second
+	defaultHold       = 300 * time.Millisecond
 	defaultMaxPackets = 65536
 
 	// minPackets keeps room for the packets that one event may name.
@@ -50,7 +54,7 @@ const (
 type StitchStats struct {
 	Events     uint64 // events added
 	Packets    uint64 // socket buffer lives seen
-	Traversals uint64 // given out; the sum of the five verdicts below
+	Traversals uint64 // finished; the sum of the five verdicts below
 	Delivered  uint64
 	LeftNode   uint64
 	Terminated uint64
@@ -76,6 +80,7 @@ type Stitcher struct {
 	settle uint64 // ns
 	window uint64
 	idle   uint64
+	hold   uint64
 
 	now   uint64 // ns: the latest time heard of, from events or Advance
 	open  map[uint64]*packet
@@ -87,12 +92,15 @@ type Stitcher struct {
 	steps          int // in all open packets
 	freePackets    []*packet
 	freeGroups     []*group
+	held           []held // finished, by the time of their beginning
+	links          links
 	stats          StitchStats
 	b              builder
 }
 
 // NewStitcher returns a Stitcher that hands each traversal to out, once, from
-// within Add, Advance or Flush. The traversal belongs to out from then on.
+// within Add, Advance or Flush, in the order in which their packets began as
+// far as Config.Hold allows. The traversal belongs to out from then on.
 func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	if c.Settle <= 0 {
 		c.Settle = defaultSettle
@@ -102,6 +110,9 @@ func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	}
 	if c.Idle <= 0 {
 		c.Idle = defaultIdle
+	}
+	if c.Hold <= 0 {
+		c.Hold = defaultHold
 	}
 	if c.MaxPackets <= 0 {
 		c.MaxPackets = defaultMaxPackets
@@ -113,6 +124,7 @@ func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	s := &Stitcher{
 		cfg: c, names: c.Names, out: out,
 		settle: uint64(c.Settle), window: uint64(max(c.Window, c.Settle)), idle: uint64(max(c.Idle, c.Window)),
+		hold: uint64(c.Hold),
 		open: make(map[uint64]*packet),
 	}
 	if s.names == nil {
@@ -120,6 +132,7 @@ func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	}
 	s.done.init(c.MaxPackets)
 	s.flows.init(c.MaxPackets)
+	s.links.init()
 	for _, h := range c.Hooks {
 		for int(h.ID) >= len(s.hooks) {
 			s.hooks = append(s.hooks, Hook{})
@@ -244,7 +257,7 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		if o := s.other(e.Other); o != nil {
 			p.midStack = s.netfilterAnswers(o, e.Time)
 			if len(o.effects) < maxEffects {
-				o.effects = append(o.effects, effect{id: s.traversalID(p.id, e.Time), time: e.Time})
+				o.effects = append(o.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
 			}
 		}
 	}

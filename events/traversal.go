@@ -66,9 +66,14 @@ type Traversal struct {
 	Conntrack    *CTSummary `json:"conntrack,omitempty"`
 	CausedBy     string     `json:"caused_by"`
 	Causes       []string   `json:"causes"`
-	Notes        []string   `json:"notes,omitempty"` // facts worth saying, e.g. "client address lost"
-	Complete     bool       `json:"complete"`
-	Lost         int        `json:"lost"`
+	// CausedByText and CausesText say in words what CausedBy and Causes name.
+	CausedByText string   `json:"caused_by_text,omitempty"`
+	CausesText   []string `json:"causes_text,omitempty"`
+	Notes        []string `json:"notes,omitempty"` // facts worth saying, e.g. "client address lost"
+	// NotObserved lists what no hook of the run watches; empty: all is watched.
+	NotObserved []string `json:"not_observed,omitempty"`
+	Complete    bool     `json:"complete"`
+	Lost        int      `json:"lost"`
 }
 
 // Endpoint is one end of a packet.
@@ -113,6 +118,7 @@ type NAT struct {
 	By         string `json:"by"`   // ipvs or conntrack
 	Kind       string `json:"kind"` // dnat or snat
 	Hook       string `json:"hook"`
+	NS         uint64 `json:"ns"` // of the hook, since Traversal.Time
 	From       string `json:"from"`
 	To         string `json:"to"`
 	Masquerade bool   `json:"masquerade,omitempty"`

@@ -41,7 +41,8 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	b.conclude(t, &r, &e, evicted)
 	t.Node = b.node(t.Visits)
 	b.s.count(t)
-	b.s.out(t)
+	b.s.links.put(t)
+	b.s.holdBack(t, r.hops[0].time, root.group.last+b.s.hold)
 }
 
 // outcome judges a run by itself.
@@ -101,17 +102,9 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 		flow = flowID(h)
 	}
 	t.Flow = hexID(flow)
-	t.Proto, t.Length = protoWords(h.Proto), h.Length
-	if h.Proto == protoTCP {
-		t.TCPFlags = flagWords(h.TCPFlags)
-	}
-	if h.Proto == protoICMP || h.Proto == protoICMPv6 {
-		t.ICMP = icmpPair(h.ICMPType, h.ICMPCode)
-		if isICMPError(h) {
-			t.Direction = directionReply
-		}
-	}
-	t.Src, t.Dst = b.endpoint(h, true), b.endpoint(h, false)
+	t.take(h)
+	b.name(&t.Src)
+	b.name(&t.Dst)
 	first := &r.hops[0]
 	if t.Visits[0].Entered == ViaSocket {
 		if ns := b.s.names.Namespace(first.netns); t.Src.Pod == "" && ns.Kind == KindPod {
@@ -128,18 +121,27 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 	}
 }
 
-func (b *builder) endpoint(h *Header, source bool) Endpoint {
-	addr, port := h.Dst, h.DstPort
-	if source {
-		addr, port = h.Src, h.SrcPort
+// take fills in what a header says.
+func (t *Traversal) take(h *Header) {
+	t.Proto, t.Length = protoWords(h.Proto), h.Length
+	t.Src, t.Dst = Endpoint{IP: h.Src.String()}, Endpoint{IP: h.Dst.String()}
+	if hasPorts(h) {
+		t.Src.Port, t.Dst.Port = h.SrcPort, h.DstPort
 	}
-	if !hasPorts(h) {
-		port = 0
+	switch h.Proto {
+	case protoTCP:
+		t.TCPFlags = flagWords(h.TCPFlags)
+	case protoICMP, protoICMPv6:
+		t.ICMP = icmpPair(h.ICMPType, h.ICMPCode)
+		if isICMPError(h) {
+			t.Direction = directionReply
+		}
 	}
-	e := Endpoint{IP: addr.String(), Port: port}
-	n := b.s.names.Address(e.IP, port)
+}
+
+func (b *builder) name(e *Endpoint) {
+	n := b.s.names.Address(e.IP, e.Port)
 	e.Pod, e.Service, e.Node = n.Pod, n.Service, n.Node
-	return e
 }
 
 // sender is the process that sent what begins with a hop.
@@ -201,6 +203,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 		if c := b.s.open[root.cause]; c != nil && len(c.steps) > 0 {
 			top := c.top()
 			t.CausedBy = hexID(b.s.traversalID(top.id, top.steps[0].time))
+			t.CausedByText = openText(top)
 		} else if id := b.s.done.id(root.cause); id != 0 {
 			t.CausedBy = hexID(id)
 		}
@@ -215,6 +218,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 		for _, e := range p.effects {
 			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
 				t.Causes = append(t.Causes, hexID(e.id))
+				t.CausesText = append(t.CausesText, openText(b.s.open[e.packet]))
 			}
 		}
 	}
@@ -256,7 +260,7 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 		t.Complete = true
 	}
 	if !b.s.cfg.HasFunctions {
-		t.Notes = append(t.Notes, "IP, IPVS, conntrack and sockets were not observed: stacks counts proven device crossings only")
+		t.NotObserved = []string{"ip", "netfilter", "conntrack", "ipvs", "sockets"}
 	}
 	for i := range t.Visits {
 		if t.Visits[i].Entered == ViaUnknown || t.Visits[i].Left == ViaUnknown {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +22,7 @@ type TreeRenderer struct {
 	// Location is the time zone of the times; nil means the local one.
 	Location *time.Location
 
-	buf   bytes.Buffer
-	known links
+	buf bytes.Buffer
 }
 
 var _ Renderer = (*TreeRenderer)(nil)
@@ -30,12 +30,11 @@ var _ Renderer = (*TreeRenderer)(nil)
 // Render writes t.
 func (r *TreeRenderer) Render(t *Traversal) error {
 	r.buf.Reset()
-	r.known.add(t)
 	writeHeader(&r.buf, t, r.Location, r.Color)
 	fmt.Fprintf(&r.buf, "│  packet %s, flow %s, %s, %s\n",
 		orUnknown(t.ID), orUnknown(t.Flow), orUnknown(t.Direction), plural(int(t.Length), "byte"))
 
-	rest := treeRest(t, &r.known)
+	rest := treeRest(t)
 	widths := hookWidths(t)
 	before := uint64(0)
 	for i := range t.Visits {
@@ -58,10 +57,8 @@ func (r *TreeRenderer) Render(t *Traversal) error {
 }
 
 // treeRest is what stands below the visits.
-func treeRest(t *Traversal, known *links) []string {
-	var link bytes.Buffer
-	writeDataLink(&link, t)
-	out := []string{"data link " + link.String()}
+func treeRest(t *Traversal) []string {
+	out := []string{"data link " + dataLinkText(t.DataLink)}
 	inVisits := 0
 	for i := range t.Visits {
 		inVisits += len(t.Visits[i].NAT)
@@ -74,7 +71,7 @@ func treeRest(t *Traversal, known *links) []string {
 	if ct := t.Conntrack; ct != nil {
 		out = append(out, "conntrack "+Safe(ct.State)+": "+safeSentence(ct.Original)+", reply "+safeSentence(ct.Reply))
 	}
-	return append(out, remarks(t, known)...)
+	return append(out, remarks(t)...)
 }
 
 // visitText is the line of a visit.
@@ -99,10 +96,7 @@ func visitText(v *Visit) string {
 		}
 	}
 	if len(v.Devices) > 0 {
-		b.WriteString(", by")
-		for _, d := range v.Devices {
-			b.WriteString(" " + Safe(d))
-		}
+		b.WriteString(", by " + dataLinkText(v.Devices))
 	}
 	return b.String()
 }
@@ -183,22 +177,12 @@ func (r *TreeRenderer) writeHooks(v *Visit, stem string, before uint64, w column
 }
 
 // natPlaces finds the hook at which each translation of a visit happened, -1 if
-// it is not there. A name may stand there several times: translations are in
-// order, and conntrack masquerades in POSTROUTING only.
+// it is not there.
 func natPlaces(v *Visit) []int {
 	places := make([]int, len(v.NAT))
-	from := 0
 	for j := range v.NAT {
 		n := &v.NAT[j]
-		places[j] = -1
-		behind := !n.Masquerade
-		for i := from; i < len(v.Hooks) && places[j] < 0; i++ {
-			behind = behind || v.Hooks[i].Detail == "POSTROUTING"
-			if behind && v.Hooks[i].Hook == n.Hook {
-				places[j] = i
-				from = i
-			}
-		}
+		places[j] = slices.IndexFunc(v.Hooks, func(h HookVisit) bool { return h.Hook == n.Hook && h.NS == n.NS })
 	}
 	return places
 }
@@ -219,21 +203,25 @@ func pad(s string, width int) string {
 // elapsed is the time from one hook to the next, in the unit that keeps it
 // short. Clocks of CPUs may differ by little: a negative one is shown as such.
 func elapsed(from, to uint64) string {
-	sign, d := "+", to-from
 	if to < from {
-		sign, d = "-", from-to
+		return "-" + lapse(from-to)
 	}
+	return "+" + lapse(to-from)
+}
+
+// lapse is a number of ns in few characters.
+func lapse(ns uint64) string {
 	switch {
-	case d < 1e3:
-		return fmt.Sprintf("%s%dns", sign, d)
-	case d < 1e4:
-		return fmt.Sprintf("%s%.1fµs", sign, float64(d)/1e3)
-	case d < 1e6:
-		return fmt.Sprintf("%s%dµs", sign, d/1e3)
-	case d < 1e9:
-		return fmt.Sprintf("%s%.1fms", sign, float64(d)/1e6)
+	case ns < 1e3:
+		return fmt.Sprintf("%dns", ns)
+	case ns < 1e4:
+		return fmt.Sprintf("%.1fµs", float64(ns)/1e3)
+	case ns < 1e6:
+		return fmt.Sprintf("%dµs", ns/1e3)
+	case ns < 1e9:
+		return fmt.Sprintf("%.1fms", float64(ns)/1e6)
 	}
-	return fmt.Sprintf("%s%.1fs", sign, float64(d)/1e9)
+	return fmt.Sprintf("%.1fs", float64(ns)/1e9)
 }
 
 func orUnknown(s string) string {

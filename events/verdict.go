@@ -70,7 +70,7 @@ func (b *builder) judge(hops []hop) ending {
 	if !b.s.cfg.HasFunctions && cameIn(hops) {
 		return ending{
 			verdict: Incomplete, rank: rankOpen, at: len(hops) - 1, where: "socket", reason: "not-observed",
-			say: "sockets are not observed without function hooks; last seen " + b.lastSeen(hops),
+			say: "last seen coming in, " + b.lastSeen(hops) + "; sockets are not observed",
 		}
 	}
 	if last.flags&FlagEnd != 0 {
@@ -159,7 +159,9 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) ending {
 	kernel := b.s.dropReason(hops[drop].val)
 	isTCP := hops[at].hdr != nil && hops[at].hdr.Proto == protoTCP
-	errorTold := hops[at].station == StationErrorIn || hops[at].station == StationTimeWait
+	errorTold := hops[at].station == StationErrorIn || hops[at].station == StationTimeWait ||
+		// Up to 6.1 icmpv6_rcv frees so whatever it has handled.
+		(hops[at].station == StationICMPIn && kernel == "" && b.s.names.Symbol(hops[drop].loc) == "icmpv6_rcv")
 	if (isTCP || errorTold) && !matchAny(socketDrops, kernel) {
 		if !slices.Contains(quietDrops, kernel) {
 			arrived.note = "the socket discarded it: " + kernel
@@ -188,7 +190,7 @@ func (b *builder) judgeDrop(hops []hop) ending {
 	if !b.s.cfg.HasFunctions && cameIn(hops) && !matchAny(socketDrops, ev.kernel) && matchAny([]string{"tcp_*"}, ev.site) {
 		// Without sockets, a drop by TCP may be its way of consuming.
 		e.verdict, e.rank, e.where, e.reason = Incomplete, rankOpen, "socket", "not-observed"
-		e.say = "sockets are not observed without function hooks; last seen " + b.lastSeen(hops)
+		e.say = "last seen coming in, " + b.lastSeen(hops) + "; sockets are not observed"
 		return e
 	}
 	e.where, e.reason, e.say = "ip", "dropped", "dropped at {site}"
@@ -357,10 +359,12 @@ func (b *builder) arrivalWords(hops []hop, at int) string {
 	case StationTimeWait:
 		words += ", to a connection in TIME_WAIT"
 	case StationErrorIn, StationICMPIn:
-		if h.hdr != nil && h.hdr.HasInner {
-			words += ": " + icmpWords(h.hdr)
-		} else if h.station == StationICMPIn && h.hdr != nil && isEchoRequest(h.hdr) {
+		switch {
+		case h.hdr == nil:
+		case h.station == StationICMPIn && isEchoRequest(h.hdr):
 			words += ", answered by its kernel"
+		case h.hdr.HasInner || icmpNames[icmpKey(h.hdr)] != "":
+			words += ": " + icmpWords(h.hdr)
 		}
 	}
 	return words

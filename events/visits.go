@@ -41,7 +41,7 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 		v.Bridged, v.BridgeNF = b.bridged(hops, v.Entered)
 		v.Stacks = half(v.Entered) + half(v.Left)
 		if v.Entered == ViaKernel {
-			v.Stacks = half(v.Left)
+			v.Stacks = 0.5 // the way out only, however far it came
 		}
 		if v.Kind == KindNetwork {
 			v.Stacks = 0
@@ -161,7 +161,7 @@ var l3Station = [256]bool{
 	StationSocketOut: true, StationIPOut: true, StationFragmenting: true, StationNeighbour: true,
 	StationIPIn: true, StationLocalDeliver: true, StationForward: true, StationRouteError: true,
 	StationTransportIn: true, StationSocketIn: true, StationTimeWait: true, StationListen: true,
-	StationICMPIn: true, StationErrorIn: true, StationBridgeOut: true,
+	StationICMPIn: true, StationErrorIn: true,
 	StationBacklog: true, StationRawIn: true, StationPingIn: true,
 }
 
@@ -169,7 +169,7 @@ var l3Station = [256]bool{
 // netfilter was called from the bridge.
 func (b *builder) bridged(hops []hop, entered string) (bridged, nf bool) {
 	l3, bridge, master := false, false, uint32(0)
-	crossed, own := false, false
+	crossed, up, down := false, false, false
 	for i := range hops {
 		h := &hops[i]
 		nf = nf || h.station == StationBridgeNF
@@ -182,19 +182,21 @@ func (b *builder) bridged(hops []hop, entered string) (bridged, nf bool) {
 		switch h.station {
 		case StationReceive, StationTCIngress:
 			master = d.Master
-			own = own || d.Kind == "bridge"
+			up = up || d.Kind == "bridge"
 		case StationTCEgress, StationQueue, StationTransmit:
 			crossed = crossed || (d.Master != 0 && d.Master == master)
-			own = own || d.Kind == "bridge"
+			down = down || d.Kind == "bridge"
 		}
 	}
 	if entered != ViaDevice || l3 {
 		return false, nf
 	}
 	if b.s.cfg.HasFunctions {
-		return bridge && !own, nf
+		// Down through the bridge's own device, but not up to it nor to IP:
+		// br_netfilter sends a frame that it translated that way.
+		return bridge && !up, nf
 	}
-	return crossed && !own, nf
+	return crossed && !up && !down, nf
 }
 
 // way is a device on the data link, and which way the packet went there.
@@ -234,7 +236,8 @@ func (b *builder) devices(hops []hop, bridged bool) []string {
 	netns := hops[0].netns
 	for i, w := range ways {
 		names = append(names, b.s.deviceName(netns, w.ifindex))
-		if d, ok := b.s.names.Device(netns, w.ifindex); i == 0 && bridged && ok && d.Master != 0 {
+		d, ok := b.s.names.Device(netns, w.ifindex)
+		if i == 0 && bridged && ok && d.Master != 0 && (len(ways) == 1 || ways[1].ifindex != d.Master) {
 			names = append(names, "("+b.s.deviceName(netns, d.Master)+")")
 		}
 	}

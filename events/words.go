@@ -103,7 +103,7 @@ func isEchoReply(h *Header) bool {
 	return (h.Proto == protoICMP && h.ICMPType == 0) || (h.Proto == protoICMPv6 && h.ICMPType == 129)
 }
 
-// icmpNames are the ICMP errors that people know by name.
+// icmpNames are the ICMP messages that people know by name.
 var icmpNames = map[[3]uint8]string{
 	{protoICMP, 3, 0}: "network unreachable", {protoICMP, 3, 1}: "host unreachable",
 	{protoICMP, 3, 2}: "protocol unreachable", {protoICMP, 3, 3}: "port unreachable",
@@ -113,11 +113,19 @@ var icmpNames = map[[3]uint8]string{
 	{protoICMPv6, 1, 0}: "no route", {protoICMPv6, 1, 1}: "administratively prohibited",
 	{protoICMPv6, 1, 3}: "address unreachable", {protoICMPv6, 1, 4}: "port unreachable",
 	{protoICMPv6, 2, 0}: "packet too big", {protoICMPv6, 3, 0}: "hop limit exceeded",
+
+	{protoICMP, 5, 0}: "redirect for a network", {protoICMP, 5, 1}: "redirect for a host",
+	{protoICMPv6, 130, 0}: "group membership query", {protoICMPv6, 143, 0}: "group membership report",
+	{protoICMPv6, 133, 0}: "router solicitation", {protoICMPv6, 134, 0}: "router advertisement",
+	{protoICMPv6, 135, 0}: "neighbour solicitation", {protoICMPv6, 136, 0}: "neighbour advertisement",
+	{protoICMPv6, 137, 0}: "redirect",
 }
+
+func icmpKey(h *Header) [3]uint8 { return [3]uint8{h.Proto, h.ICMPType, h.ICMPCode} }
 
 func icmpWords(h *Header) string {
 	w := fmt.Sprintf("ICMP %d/%d", h.ICMPType, h.ICMPCode)
-	if name := icmpNames[[3]uint8{h.Proto, h.ICMPType, h.ICMPCode}]; name != "" {
+	if name := icmpNames[icmpKey(h)]; name != "" {
 		w += ", " + name
 	}
 	return w

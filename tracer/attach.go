@@ -56,7 +56,11 @@ func (k *kernel) plan(r *row) (how string, res *resolved, ctx handover, err erro
 		res, err = resolveBTF(r, params)
 		return "tp_btf", res, contextArray, err
 	}
-	module, ok := k.symbols.Load().find(r.symbol())
+	symbols := k.symbols.Load()
+	if _, instead := symbols.find(r.unless); instead {
+		return "", nil, 0, fmt.Errorf("%w: %s serves instead", errAbsent, r.unless)
+	}
+	module, ok := symbols.find(r.symbol())
 	if !ok {
 		return "", nil, 0, errAbsent
 	}

@@ -35,6 +35,8 @@ type row struct {
 	// deref marks a function whose first argument points to a structure that
 	// begins with the skb's address.
 	deref    bool
+	// unless names a function that serves instead where the kernel has it.
+	unless   string
 	required bool
 	kernels  string // where it is not on all of 5.10 to 7.x
 	means    string
@@ -84,6 +86,7 @@ var table = []row{
 	{name: "__kfree_skb", prog: "end", station: events.StationEnd, means: "freed by a function of its own, as TCP does"},
 	{name: "kfree_skbmem", prog: "end", station: events.StationEnd, means: "its memory is given back"},
 	{name: "kfree_skb_partial", prog: "end", station: events.StationEnd, means: "its data lives on in another skb"},
+	{name: "skb_attempt_defer_free", prog: "end", station: events.StationEnd, kernels: "5.19 and later", means: "a process has read it; the CPU that allocated it will free it"},
 	{name: "napi_skb_free_stolen_head", prog: "end", station: events.StationEnd, means: "GRO kept its data"},
 	{name: "skb_clone", at: onReturn, prog: "clone", station: events.StationClone, a: returned(), means: "a clone was made: for a tap, by a flooding bridge"},
 	{name: "skb_copy", at: onReturn, prog: "clone", station: events.StationClone, a: returned(), means: "a copy was made"},
@@ -168,7 +171,8 @@ var table = []row{
 	{name: "tcp_v4_err", prog: "path", station: events.StationErrorIn, means: "an ICMP error is told to its TCP socket"},
 	{name: "tcp_v6_err", prog: "path", station: events.StationErrorIn, means: "an ICMP error is told to its TCP socket"},
 	{name: "udp_err", prog: "path", station: events.StationErrorIn, means: "an ICMP error is told to its UDP socket"},
-	{name: "udpv6_err", prog: "path", station: events.StationErrorIn, means: "an ICMP error is told to its UDP socket"},
+	{name: "__udp6_lib_err", prog: "path", station: events.StationErrorIn, kernels: "up to 6.18", means: "an ICMP error is told to its UDP socket"},
+	{name: "udpv6_err", prog: "path", station: events.StationErrorIn, unless: "__udp6_lib_err", kernels: "7.x", means: "an ICMP error is told to its UDP socket"},
 
 	// What the kernel answers.
 	{name: "__icmp_send", prog: "icmp_send", station: events.StationICMPSend, a: nth(2), b: nth(3), means: "answered with an ICMP error"},

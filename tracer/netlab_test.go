@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -285,41 +284,3 @@ func (c *cluster) dialUDP(from, to *pod, port int) *net.UDPConn {
 
 // port is the local port of a socket.
 func port(c net.Conn) uint16 { return c.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
-
-// setOffload switches one offload of every device of a namespace but lo.
-func (c *cluster) setOffload(name string, cmd, value uint32) {
-	c.t.Helper()
-	c.within(name, func() error {
-		devices, err := net.Interfaces()
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for _, d := range devices {
-			if d.Name == "lo" {
-				continue
-			}
-			if err := ethtool(fd, d.Name, unsafe.Pointer(&[2]uint32{cmd, value})); err != nil {
-				return fmt.Errorf("offload %#x of %s: %w", cmd, d.Name, err)
-			}
-		}
-		return nil
-	})
-}
-
-func ethtool(fd int, dev string, data unsafe.Pointer) error {
-	req := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: data}
-	copy(req.name[:unix.IFNAMSIZ-1], dev)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); errno != 0 {
-		return errno
-	}
-	return nil
-}
