@@ -205,6 +205,9 @@ func labCases() []labCase {
 			3, 3, Delivered, same, []string{ipvsNAT, masq}, "client address lost: 172.23.96.24 sees 172.23.96.1 instead of 172.23.96.23"},
 		{"3r", true, strings.Replace(podOut("nginx", "n1", "vethnginx", h(s1, m1)+",SA"), "br_handle_frame_finish", "br_handle_frame_finish "+h(s1, c), 1) + "n1/vethnginx nf_hook_slow nf=2\n" + response("n1", "vethnginx") + bridgedTo("vethcentos", "centos", h(v3, c)) + socketIn("centos", curl),
 			3, 2, Delivered, "nginx eth0 vethnginx (cni0) vethcentos centos eth0", []string{"conntrack dnat ipt_do_table", "ipvs snat handle_response"}, ""},
+		// As 6.12 does it: br_netfilter sends what it translated through the bridge's own device.
+		{"3r, through the device", true, strings.Replace(podOut("nginx", "n1", "vethnginx", h(s1, m1)+",SA"), "n1/vethnginx br_handle_frame_finish", "n1/vethnginx nf_nat_manip_pkt\nn1/cni0 tc_egress "+h(s1, c)+"\nn1/cni0 net_dev_queue\nn1/cni0 br_dev_xmit\nn1/vethnginx br_handle_frame_finish", 1) + "n1/vethnginx nf_hook_slow nf=2\n" + response("n1", "vethnginx") + bridgedTo("vethcentos", "centos", h(v3, c)) + socketIn("centos", curl),
+			3, 2, Delivered, "nginx eth0 vethnginx cni0 vethcentos centos eth0", []string{"conntrack dnat nf_nat_manip_pkt", "ipvs snat handle_response"}, ""},
 		{"4", false, podOut("centos", "n1", "vethcentos", h(c, s2)+",S"+curl) + ipIn("n1") + forward("n1", "cni0", "") + ethOut("n1", "n2", "") + forward("n2", "eth0", "") + cniOut("n2", "vethnginx1a", "nginx1a", "") + socketIn("nginx1a", nginx),
 			4, 4, Delivered, cross, nil, ""},
 		{"4r", true, podOut("nginx1a", "n2", "vethnginx1a", h(s2, c)+",SA") + ipIn("n2") + forward("n2", "cni0", "") + ethOut("n2", "n1", "") + forward("n1", "eth0", "") + cniOut("n1", "vethcentos", "centos", "") + socketIn("centos", curl),

@@ -47,7 +47,8 @@ func (b *builder) best(own route, clones []route) route {
 	if best < 0 {
 		return own
 	}
-	if n := len(own.hops); n > 1 && moves(own.hops[n-2].station) && own.end.rank > rankConsumed {
+	// Both ways are the same up to where the copy was made.
+	if behind := own.hops[min(forkOf(&clones[best]), len(own.hops)):]; own.end.rank > rankConsumed && anyMoves(behind) {
 		b.countCopy(&own, isFlooded(&clones[best]))
 	}
 	return clones[best]
@@ -85,6 +86,15 @@ func forkOf(r *route) int {
 func acted(hops []hop) bool {
 	for i := range hops {
 		if !quietStation[hops[i].station] {
+			return true
+		}
+	}
+	return false
+}
+
+func anyMoves(hops []hop) bool {
+	for i := range hops {
+		if moves(hops[i].station) {
 			return true
 		}
 	}

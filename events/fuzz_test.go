@@ -80,6 +80,9 @@ func checkEmpty(t *testing.T, s *Stitcher) {
 	if len(s.open) != 0 || len(s.due.groups) != 0 || s.oldest != nil || s.newest != nil || s.steps != 0 {
 		t.Fatalf("left behind: %d packets, %d groups, %d steps", len(s.open), len(s.due.groups), s.steps)
 	}
+	if len(s.held) != 0 {
+		t.Fatalf("left behind: %d traversals held back", len(s.held))
+	}
 	st := s.Stats()
 	if st.Traversals != st.Delivered+st.LeftNode+st.Terminated+st.InFlight+st.Incomplete {
 		t.Fatalf("verdicts do not add up: %+v", st)

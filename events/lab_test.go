@@ -81,6 +81,7 @@ var labHooks = []Hook{
 	{Name: "skb_clone", Station: StationClone}, {Name: "raw_rcv", Station: StationRawIn},
 	{Name: "tcp_add_backlog", Station: StationBacklog}, {Name: "nf_send_reset", Station: StationReject},
 	{Name: "skb_segment", Station: StationSegment}, {Name: "ip_fragment", Station: StationFragment},
+	{Name: "icmpv6_rcv", Station: StationICMPIn}, {Name: "ip6_finish_output2", Station: StationNeighbour},
 	{Name: "skb_gro_receive", Station: StationMerge}, {Name: "kfree_skb", Station: StationDrop},
 	{Name: "consume_skb", Station: StationEnd},
 }
@@ -141,7 +142,6 @@ type script struct {
 	time   uint64
 	reply  bool
 	tent   bool
-	v6     bool
 }
 
 func (l *lab) script(t testing.TB) *script {
@@ -231,6 +231,9 @@ func (s *script) set(e *Event, kv string) {
 		e.Header.ICMPType, e.Header.ICMPCode = pair(v)
 		if e.Ext == ExtHeader {
 			e.Header.Proto = protoICMP
+			if e.Header.Src.Is6() {
+				e.Header.Proto = protoICMPv6
+			}
 		}
 	case "inner":
 		e.Header.Inner, e.Header.HasInner = header(s.t, v).Tuple, true

@@ -43,15 +43,20 @@ func (l *links) fill(t *Traversal) {
 
 // openText is what is known of a packet that has not been given out.
 func openText(p *packet) string {
-	if p == nil || len(p.headers) == 0 {
+	if p == nil {
 		return ""
 	}
-	t := Traversal{Direction: directionRequest}
-	if p.reply {
-		t.Direction = directionReply
+	for i := range p.steps {
+		if st := &p.steps[i]; st.extKind == ExtHeader {
+			t := Traversal{}
+			if p.reply {
+				t.Direction = directionReply
+			}
+			t.take(&p.headers[st.ext])
+			return packetText(&t)
+		}
 	}
-	t.take(&p.headers[0])
-	return packetText(&t)
+	return ""
 }
 
 // packetText is a packet in a few words: "tcp S 10.0.0.1:5 → 10.0.0.2:80".

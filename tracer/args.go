@@ -27,16 +27,17 @@ type slot struct {
 // resolved is a row whose arguments were found on this kernel.
 type resolved struct {
 	slots  []slot
-	params int  // number of parameters; the return value of fexit lies behind them
-	deref  bool // the skb slot holds a pointer to the skb's address
+	params int // number of parameters; the return value of fexit lies behind them
+	// deref is the slot that holds a pointer to the value meant; -1: none.
+	deref int16
 }
 
 // resolveBTF finds the arguments of a row by the types in a prototype.
 func resolveBTF(r *row, params []btf.FuncParam) (*resolved, error) {
-	res := &resolved{params: len(params), deref: r.deref}
+	res := &resolved{params: len(params), deref: r.derefSlot()}
 	skb := paramOfType(params, "sk_buff")
 	switch {
-	case r.deref:
+	case r.derefSkb:
 		skb = 1
 	case r.prog == "conn_new":
 		skb = 0
@@ -58,9 +59,9 @@ func resolvePositions(r *row) (*resolved, error) {
 	if r.at == onReturn {
 		return nil, fmt.Errorf("%s: arguments at return need BTF: %w", r.name, errNoArgument)
 	}
-	res := &resolved{deref: r.deref}
+	res := &resolved{deref: r.derefSlot()}
 	skb := r.noBTF.skb
-	if r.deref {
+	if r.derefSkb {
 		skb = 1
 	}
 	if skb == 0 && r.prog != "conn_new" {
@@ -165,10 +166,11 @@ func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) 
 			asm.LoadMem(asm.R3, asm.R1, from, asm.DWord),
 			asm.StoreMem(asm.R2, s.offset, asm.R3, asm.DWord))
 	}
-	if res.deref {
+	if res.deref >= 0 {
 		insns = append(insns,
-			asm.LoadMem(asm.R3, asm.R2, bpf.ArgSkb, asm.DWord),
+			asm.LoadMem(asm.R3, asm.R2, res.deref, asm.DWord),
 			asm.Mov.Reg(asm.R1, asm.R2),
+			asm.Add.Imm(asm.R1, int32(res.deref)),
 			asm.Mov.Imm(asm.R2, 8),
 			asm.FnProbeReadKernel.Call())
 	}

@@ -4,7 +4,10 @@
 
 package tracer
 
-import "github.com/stackhop/stackhop/events"
+import (
+	"github.com/stackhop/stackhop/bpf"
+	"github.com/stackhop/stackhop/events"
+)
 
 // point is what a row of the hook table is attached to.
 type point uint8
@@ -32,9 +35,9 @@ type row struct {
 	// a, b and c are what the program takes beyond skb, net, sock and state.
 	a, b, c arg
 	noBTF   positions
-	// deref marks a function whose first argument points to a structure that
-	// begins with the skb's address.
-	deref    bool
+	// derefSkb marks a function whose first argument points to a structure that
+	// begins with the skb's address; derefA that a points to such a one.
+	derefSkb, derefA bool
 	// unless names a function that serves instead where the kernel has it.
 	unless   string
 	required bool
@@ -64,6 +67,18 @@ const (
 func nth(n uint8) arg      { return arg{from: argNumber, n: n} }
 func nthIfAny(n uint8) arg { return arg{from: argNumber, n: n, optional: true} }
 func returned() arg        { return arg{from: argReturn} }
+
+// derefSlot is the slot of struct hook_args that holds a pointer to its value.
+func (r *row) derefSlot() int16 {
+	switch {
+	case r.derefSkb:
+		return bpf.ArgSkb
+	case r.derefA:
+		return bpf.ArgA
+	}
+	return -1
+}
+
 func (r *row) symbol() string {
 	if r.target != "" {
 		return r.target
@@ -92,6 +107,10 @@ var table = []row{
 	{name: "skb_copy", at: onReturn, prog: "clone", station: events.StationClone, a: returned(), means: "a copy was made"},
 	{name: "__pskb_copy_fclone", at: onReturn, prog: "clone", station: events.StationClone, a: returned(), means: "a copy with shared data was made"},
 	{name: "skb_segment", at: onReturn, prog: "segment", station: events.StationSegment, a: returned(), means: "cut into segments, because the device cannot"},
+	{name: "ip_frag_next", at: onReturn, prog: "clone", station: events.StationFragment, a: returned(), means: "a fragment was cut off"},
+	{name: "ip6_frag_next", at: onReturn, prog: "clone", station: events.StationFragment, a: returned(), means: "a fragment was cut off"},
+	{name: "ip_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
+	{name: "ip6_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
 	{name: "skb_gro_receive", at: onReturn, prog: "merge", station: events.StationMerge, noBTF: positions{skb: 2}, a: nth(1), b: returned(), means: "merged into another packet by GRO"},
 
 	// Socket and IP output.
@@ -128,7 +147,7 @@ var table = []row{
 	{name: "nf_hook_slow", prog: "netfilter", station: events.StationNetfilter, means: "a netfilter hook point begins"},
 	{name: "ipt_do_table", prog: "netfilter", station: events.StationTable, noBTF: positions{skb: 1, state: 2}, means: "an iptables table judges"},
 	{name: "ip6t_do_table", prog: "netfilter", station: events.StationTable, noBTF: positions{skb: 1, state: 2}, means: "an ip6tables table judges"},
-	{name: "nft_do_chain", prog: "netfilter", station: events.StationTable, deref: true, means: "an nftables base chain judges"},
+	{name: "nft_do_chain", prog: "netfilter", station: events.StationTable, derefSkb: true, means: "an nftables base chain judges"},
 	{name: "ipt_do_table.verdict", target: "ipt_do_table", at: onReturn, prog: "verdict", station: events.StationVerdict, a: returned(), kernels: "6.1 and later", means: "the iptables table said drop"},
 
 	// Conntrack and NAT.

@@ -7,6 +7,7 @@ package tracer
 import (
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"testing"
 	"unsafe"
@@ -99,6 +100,26 @@ func setFeature(fd int, dev, feature string, on bool) error {
 		set.blocks[i/32].requested = 1 << (i % 32)
 	}
 	return ethtool(fd, dev, unsafe.Pointer(&set))
+}
+
+// setThreaded lets a thread of its own receive a device's packets, several at a
+// time: otherwise each would be received while it is sent, and GRO would never
+// find two.
+func (c *cluster) setThreaded(name, dev string) {
+	c.t.Helper()
+	c.within(name, func() error {
+		// What sysfs shows depends on where it was mounted.
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+			return err
+		}
+		return os.WriteFile("/sys/class/net/"+dev+"/threaded", []byte("1"), 0)
+	})
 }
 
 func ethtool(fd int, dev string, data unsafe.Pointer) error {

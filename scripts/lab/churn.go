@@ -31,6 +31,7 @@ type churnPlan struct {
 	listen         string // address:port that the receiver listens on
 	packets, flows int
 	size           int // payload of a packet (TCP: of a message)
+	vary           int // packet N has N modulo vary bytes more
 	window         int // packets of a flow on their way at once
 	perConn        int // packets of a flow from one port; then another (0: all)
 	rate           int // packets a second of all flows together (0: unlimited)
@@ -241,7 +242,7 @@ func echoMessages(conn net.Conn, t *tally) {
 // sendFlow sends n packets of one flow.
 func (p churnPlan) sendFlow(flow, n int, pace *pacer) (flowCount, error) {
 	c := flowCount{Flow: flow}
-	msg := make([]byte, p.size)
+	msg := make([]byte, p.size+p.vary)
 	binary.BigEndian.PutUint64(msg, uint64(flow))
 	binary.BigEndian.PutUint32(msg[minPayload:], uint32(p.size))
 	for seq := 0; seq < n; {
@@ -288,7 +289,7 @@ func (p churnPlan) exchange(conn net.Conn, msg []byte, seq, end int, pace *pacer
 		if seq < end && waiting < window {
 			pace.wait()
 			binary.BigEndian.PutUint64(msg[8:], uint64(seq))
-			if _, err := conn.Write(msg); err != nil {
+			if _, err := conn.Write(msg[:p.length(seq)]); err != nil {
 				if p.proto == "tcp" {
 					return seq, err
 				}
@@ -301,7 +302,7 @@ func (p churnPlan) exchange(conn net.Conn, msg []byte, seq, end int, pace *pacer
 			continue
 		}
 		conn.SetReadDeadline(time.Now().Add(2 * time.Second))
-		if _, err := io.ReadFull(conn, buf); err != nil {
+		if err := p.readEcho(conn, buf); err != nil {
 			if p.proto == "tcp" {
 				return seq, fmt.Errorf("wait for an echo: %w", err)
 			}
@@ -318,6 +319,24 @@ func (p churnPlan) exchange(conn net.Conn, msg []byte, seq, end int, pace *pacer
 		window = min(window+1, p.window)
 	}
 	return seq, nil
+}
+
+// length is that of a packet's payload.
+func (p churnPlan) length(seq int) int {
+	if p.vary == 0 {
+		return p.size
+	}
+	return p.size + seq%p.vary
+}
+
+// readEcho reads one datagram, or one message of a stream.
+func (p churnPlan) readEcho(conn net.Conn, buf []byte) error {
+	if p.proto == "udp" {
+		_, err := conn.Read(buf)
+		return err
+	}
+	_, err := io.ReadFull(conn, buf)
+	return err
 }
 
 // A pacer spreads sends over time. A nil pacer does not wait.

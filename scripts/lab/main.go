@@ -27,8 +27,10 @@ var commands = []struct {
 	{"down", "down: remove the cluster", func([]string) error { return clusterDown() }},
 	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
 	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
-	{"cases", "cases [-all] [-json] [-o FILE]: make the traffic of all ten cases (and the extras), and print a table", cmdCases},
+	{"cases", "cases [-all] [-json] [-o FILE] [ID...]: make the traffic of the ten cases (and the extras), and print a table", cmdCases},
+	{"oddities", "oddities: make the traffic that the cases have none of: refusals, fragments, bulk", cmdOddities},
 	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
+	{"check", "check [-o FILE] [-seed N] [-tool PATH] [NAME...]: check the tool against the lab; without names: all checks", cmdCheck},
 	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
 	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},
 	{"gso", "gso on|off NETNS DEV: segmentation and receive offloads of a device (all: of every device)", cmdGSO},
@@ -127,12 +129,22 @@ func cmdCases(args []string) error {
 	all := fs.Bool("all", false, "also what is not of the ten: DNS, IPv6")
 	asJSON := fs.Bool("json", false, "one object a line instead of a table")
 	file := fs.String("o", "", "write to `FILE` instead of standard output")
-	if _, err := parse(fs, args, 0, "[-all] [-json] [-o FILE]"); err != nil {
+	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	chosen := cases
 	if !*all {
 		chosen = cases[:ten]
+	}
+	if fs.NArg() > 0 {
+		chosen = nil
+	}
+	for _, id := range fs.Args() {
+		c, err := findCase(id)
+		if err != nil {
+			return err
+		}
+		chosen = append(chosen, c)
 	}
 	if *file == "" {
 		return runCases(chosen, *asJSON, os.Stdout)
@@ -176,10 +188,12 @@ func cmdChurn(args []string) error {
 	fs.IntVar(&p.packets, "packets", 1000, "packets of all flows together")
 	fs.IntVar(&p.flows, "flows", 1, "flows side by side")
 	fs.IntVar(&p.size, "size", 64, "bytes of payload")
+	fs.IntVar(&p.vary, "vary", 0, "lengths: the payload of packet N is size + N modulo this")
 	fs.IntVar(&p.window, "window", 16, "packets of a flow that wait for their echo at once; less with many flows")
 	fs.IntVar(&p.perConn, "per-conn", 0, "packets of a flow before it takes a new port (0: never)")
 	fs.IntVar(&p.rate, "rate", 0, "packets a second of all flows together (0: as fast as they go)")
 	quiet := fs.Bool("totals", false, "leave out the list of flows")
+	file := fs.String("o", "", "write the report to `FILE` instead of standard output")
 	if _, err := parse(fs, args, 0, "-from NETNS -to NETNS -dst ADDR:PORT [flags]"); err != nil {
 		return err
 	}
@@ -190,10 +204,10 @@ func cmdChurn(args []string) error {
 	if *quiet {
 		report.Flows = nil
 	}
-	if perr := json.NewEncoder(os.Stdout).Encode(report); perr != nil {
-		return perr
+	if *file != "" {
+		return errors.Join(err, writeJSON(*file, report))
 	}
-	return err
+	return errors.Join(err, json.NewEncoder(os.Stdout).Encode(report))
 }
 
 // check completes a plan and refuses one that cannot be carried out.
@@ -207,8 +221,11 @@ func (p *churnPlan) check() error {
 	if p.flows < 1 || p.packets < p.flows || p.window < 1 {
 		return errors.New("want at least one flow, one packet a flow, and a window of one")
 	}
-	if p.size < minPayload+4 || p.size > 60000 {
+	if p.size < minPayload+4 || p.size+p.vary > 60000 {
 		return fmt.Errorf("-size %d: want %d to 60000", p.size, minPayload+4)
+	}
+	if p.vary < 0 || p.vary > 0 && p.proto != "udp" {
+		return errors.New("-vary is for udp: in a stream of bytes no message has a length of its own")
 	}
 	// A CPU's backlog holds 1000 packets; both directions may share one.
 	p.window = max(1, min(p.window, 400/p.flows))

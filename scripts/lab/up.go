@@ -191,10 +191,15 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return writeFile(path, string(text)+"\n")
+}
+
+// writeFile writes a file that its readers find whole or not at all.
+func writeFile(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".part", append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path+".part", []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(path+".part", path)

@@ -89,36 +89,43 @@ func (v *verification) trace() error {
 		return err
 	}
 	v.summary = s.summary()
-	if err := v.read(results); err != nil {
+	if v.list, err = readResults(results); err != nil {
 		return err
 	}
 	v.left = assign(v.list, traversals)
 	return nil
 }
 
-// read reads what the oracle says of the connections.
-func (v *verification) read(path string) error {
+// readResults reads what the oracle says of the connections.
+func readResults(path string) ([]*verified, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var list []*verified
 	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 		c := &verified{}
 		if err := json.Unmarshal([]byte(line), &c.r); err != nil {
-			return fmt.Errorf("read the results of the cases: %w", err)
+			return nil, fmt.Errorf("read the results of the cases: %w", err)
 		}
 		if c.c, err = findCase(c.r.Case); err != nil {
-			return err
+			return nil, err
 		}
-		want := slices.Concat(expectations, extraExpectations)
-		i := slices.IndexFunc(want, func(e expectation) bool { return e.id == c.c.id })
-		if i < 0 {
-			return fmt.Errorf("case %s has no expectation", c.c.id)
+		if c.want, err = expectationOf(c.c.id); err != nil {
+			return nil, err
 		}
-		c.want = want[i]
-		v.list = append(v.list, c)
+		list = append(list, c)
 	}
-	return nil
+	return list, nil
+}
+
+func expectationOf(id string) (expectation, error) {
+	want := slices.Concat(expectations, extraExpectations)
+	i := slices.IndexFunc(want, func(e expectation) bool { return e.id == id })
+	if i < 0 {
+		return expectation{}, fmt.Errorf("case %s has no expectation", id)
+	}
+	return want[i], nil
 }
 
 // show prints the tool's own lines about a case: of each kind of packet the

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"testing"
+	"time"
+)
+
+// ordered stitches what begin says, ends the packets in the order of end with
+// the given time between them, and returns when each was given out, in ms, and
+// the packets' order by their source ports.
+func ordered(t *testing.T, ends []uint64, gap uint64, change func(*Config)) (ports []uint16, at []uint64) {
+	t.Helper()
+	l := newLab()
+	c := Config{Hooks: l.hooks, Names: l, HasFunctions: true}
+	if change != nil {
+		change(&c)
+	}
+	now := uint64(0)
+	s := NewStitcher(c, func(tr *Traversal) {
+		ports = append(ports, tr.Src.Port)
+		at = append(at, now/uint64(time.Millisecond))
+	})
+	sc := l.script(t)
+	sc.time = 0
+	sc.add("pkt=1\nreal/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\npkt=2\nreal/eth0 __ip_local_out h=172.23.97.1:2>198.51.100.9:4,S\npkt=3\nreal/eth0 __ip_local_out h=172.23.97.1:3>198.51.100.9:4,S\n")
+	sc.time = 0
+	for _, p := range ends {
+		sc.pkt = p
+		sc.add("real/eth0 kfree_skb")
+		sc.time += gap * uint64(time.Millisecond)
+	}
+	for i := range sc.events {
+		for now+uint64(10*time.Millisecond) < sc.events[i].Time {
+			now += uint64(10 * time.Millisecond)
+			s.Advance(now)
+		}
+		s.Add(&sc.events[i])
+	}
+	for range 1000 {
+		now += uint64(10 * time.Millisecond)
+		s.Advance(now)
+	}
+	s.Flush()
+	checkEmpty(t, s)
+	return ports, at
+}
+
+// TestOutputOrder: traversals come in the order in which their packets began,
+// if they end within the hold-back; one that does not end is not waited for.
+func TestOutputOrder(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ends []uint64
+		gap  uint64 // ms between two ends
+		want []uint16
+	}{
+		{"nested", []uint64{3, 2, 1}, 50, []uint16{1, 2, 3}},
+		{"too far apart", []uint64{3, 2, 1}, 400, []uint16{3, 2, 1}},
+		{"one in flight", []uint64{3, 2}, 50, []uint16{2, 3, 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ports, at := ordered(t, tt.ends, tt.gap, nil)
+			for i := range tt.want {
+				if len(ports) != len(tt.want) || ports[i] != tt.want[i] {
+					t.Fatalf("order %v, want %v", ports, tt.want)
+				}
+			}
+			if last := at[len(tt.ends)-1]; last > uint64(len(tt.ends)-1)*tt.gap+310 {
+				t.Errorf("given out at %v ms", at)
+			}
+		})
+	}
+}
+
+// TestHoldIsBounded: what is held back is bounded in number, too.
+func TestHoldIsBounded(t *testing.T) {
+	l := newLab()
+	e := l.script(t).add("real/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\nreal/eth0 kfree_skb\n").events
+	n, last := 0, time.Time{}
+	s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true, MaxPackets: 16}, func(tr *Traversal) {
+		n++
+		if tr.Time.Before(last) {
+			t.Fatal("out of order")
+		}
+		last = tr.Time
+	})
+	for i := range uint64(3 * maxHeld) {
+		for _, ev := range e {
+			ev.Packet, ev.Time = i+1, ev.Time+i
+			s.Add(&ev)
+		}
+		if len(s.held) > maxHeld {
+			t.Fatalf("%d are held back", len(s.held))
+		}
+	}
+	if n == 0 {
+		t.Error("nothing was given out before its time")
+	}
+	s.Flush()
+	if n != 3*maxHeld {
+		t.Errorf("%d given out, want %d", n, 3*maxHeld)
+	}
+	checkEmpty(t, s)
+}

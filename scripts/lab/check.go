@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The checks hold the tool against what the lab knows. Each runs in a lab that
+// is up; those that need the servers say so.
+var checks = []struct {
+	name    string
+	servers bool
+	run     func(*checker) error
+}{
+	// First those that need the servers' ports for themselves.
+	{"churn", false, (*checker).churn},
+	{"cases", true, (*checker).cases},
+	{"selections", true, (*checker).selections},
+	{"only-node", true, (*checker).onlyNode},
+	{"nothing", true, (*checker).nothing},
+	{"hooks", true, (*checker).hooks},
+	{"leftovers", true, (*checker).leftovers},
+}
+
+// A checkResult is what one check came to.
+type checkResult struct {
+	Name    string   `json:"name"`
+	Seconds float64  `json:"seconds"`
+	Error   string   `json:"error,omitempty"`
+	Facts   []string `json:"facts"` // figures, for the report
+}
+
+// A checker is one run of checks.
+type checker struct {
+	tool   tool
+	me     string // this program
+	random *rand.Rand
+	outDir string // where what is for the caller is left
+	facts  []string
+}
+
+// fact notes a figure.
+func (c *checker) fact(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	c.facts = append(c.facts, text)
+	fmt.Println("    " + text)
+}
+
+func cmdCheck(args []string) error {
+	fs := flags("check")
+	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
+	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
+	outDir := fs.String("o", "", "leave results.json and what the checks write in this `FOLDER`")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	c := &checker{random: rand.New(rand.NewPCG(*seed, 0)), outDir: *outDir}
+	var err error
+	if c.tool, err = findTool(*path); err != nil {
+		return err
+	}
+	if c.me, err = os.Executable(); err != nil {
+		return err
+	}
+	for _, name := range fs.Args() {
+		if !slices.Contains(checkNames(), name) {
+			return fmt.Errorf("no check %q: there are %s", name, strings.Join(checkNames(), ", "))
+		}
+	}
+	fmt.Printf("lab check: seed %d\n", *seed)
+	return c.runAll(fs.Args())
+}
+
+func checkNames() []string {
+	var names []string
+	for _, check := range checks {
+		names = append(names, check.name)
+	}
+	return names
+}
+
+// runAll runs the named checks, or all. One that fails does not keep the
+// others from running.
+func (c *checker) runAll(names []string) error {
+	var results []checkResult
+	failed, serving := 0, false
+	for _, check := range checks {
+		if len(names) > 0 && !slices.Contains(names, check.name) {
+			continue
+		}
+		if check.servers && !serving {
+			if err := serveDetached(""); err != nil {
+				return err
+			}
+			serving = true
+		}
+		fmt.Printf("=== %s\n", check.name)
+		start := time.Now()
+		c.facts = nil
+		err := check.run(c)
+		r := checkResult{Name: check.name, Seconds: time.Since(start).Seconds(), Facts: c.facts}
+		verdict := "ok"
+		if err != nil {
+			verdict, r.Error = "FAILED: "+err.Error(), err.Error()
+			failed++
+		}
+		fmt.Printf("--- %s (%.1f s) %s\n", check.name, r.Seconds, verdict)
+		results = append(results, r)
+		// After each one, so that a hang later does not hide what there is.
+		if c.outDir != "" {
+			if err := writeJSON(filepath.Join(c.outDir, "results.json"), results); err != nil {
+				return err
+			}
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", failed, len(results))
+	}
+	return nil
+}
+
+// cases is `lab verify`.
+func (c *checker) cases() error {
+	v := verification{tool: c.tool, all: true, out: os.Stdout}
+	err := v.run()
+	packets := 0
+	for _, one := range v.list {
+		packets += len(one.packet)
+	}
+	c.fact("%d cases, %d packets compared", len(v.list), packets)
+	c.facts = append(c.facts, v.summary...)
+	return err
+}
+
+// output runs a command to its end, and returns its standard output.
+func output(name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return out, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, lastLines(string(exit.Stderr), 8))
+	}
+	return out, err
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// nothing: a selection that nothing of a busy lab matches costs no event.
+func (c *checker) nothing() error {
+	s, err := c.tool.start("host 192.0.2.99")
+	if err != nil {
+		return err
+	}
+	busy, err := output(c.me, "churn", "-totals", "-from", "centos", "-to", "nginx1a", "-dst", "172.23.96.163:9",
+		"-flows", "8", "-packets", "4000")
+	if err != nil {
+		return err
+	}
+	if _, err := output(c.me, "cases", "-all"); err != nil {
+		return err
+	}
+	if err := s.interrupt(); err != nil {
+		return err
+	}
+	var report churnReport
+	if err := json.Unmarshal(busy, &report); err != nil {
+		return err
+	}
+	c.fact("%d packets sent and %d echoed at %.0f a second, and %d cases", report.Sent, report.Echoed, report.Rate, len(cases))
+	text := strings.Join(s.summary(), "\n")
+	const want = "0 packets matched with 0 events, 0 delivered to user space, 0 lost"
+	if !strings.Contains(text, want) || !strings.Contains(text, "0 traversals") || s.stdout.Len() > 0 {
+		return fmt.Errorf("want %q and no traversal: %s", want, text)
+	}
+	c.fact("%s", want)
+	return nil
+}
+
+// A hookCount is one line of `hooks --count -o json`.
+type hookCount struct {
+	Name string `json:"name"`
+	How  string `json:"how"`
+	Err  string `json:"err"`
+	Hits uint64 `json:"hits"`
+}
+
+// hooks counts how often each hook fires over all traffic that the lab knows,
+// and leaves the table for the caller, who knows what this kernel should have.
+func (c *checker) hooks() error {
+	out, err := output(c.tool.path, "hooks", "--count", "-o", "json", "--", "sh", "-c", c.me+" cases -all && "+c.me+" oddities")
+	if err != nil {
+		return err
+	}
+	fired := 0
+	var table []string
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var h hookCount
+		if err := dec.Decode(&h); err != nil {
+			return fmt.Errorf("read the table of hooks: %w", err)
+		}
+		state := "silent"
+		switch {
+		case h.How == "" || h.How == "absent":
+			state = "absent"
+		case h.Hits > 0:
+			state = "fires"
+			fired++
+		}
+		table = append(table, fmt.Sprintf("%-28s %s", h.Name, state))
+	}
+	c.fact("%d of %d hooks fired", fired, len(table))
+	if c.outDir == "" {
+		fmt.Println(strings.Join(table, "\n"))
+		return nil
+	}
+	return writeFile(filepath.Join(c.outDir, "hooks"), strings.Join(table, "\n")+"\n")
+}
+
+// kills is how many times a run of the checks kills the tool outright: half of
+// them while it attaches.
+const kills = 4
+
+// unwinding is how long the kernel may take to let go of what was attached.
+// Under emulation freeing a trampoline waits for slow grace periods.
+const unwinding = 30 * time.Second
+
+// leftovers: however the tool ends, the kernel is as it was.
+func (c *checker) leftovers() error {
+	before, err := inventoryText()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	s, err := c.tool.start("tcp")
+	if err != nil {
+		return err
+	}
+	attach := time.Since(start)
+	during, err := inventoryText()
+	if err != nil {
+		return err
+	}
+	if difference := diff(before, during); len(difference) < 20 {
+		return fmt.Errorf("the inventory does not see an attached tool: %d lines differ", len(difference))
+	}
+	c.fact("attached after %.1f s, %d lines of inventory more", attach.Seconds(), len(diff(before, during)))
+	if err := s.interrupt(); err != nil {
+		return err
+	}
+	if err := c.clean("SIGINT", before); err != nil {
+		return err
+	}
+	if _, _, err := c.tool.around([]string{"tcp"}, c.me, "case", "5"); err != nil {
+		return err
+	}
+	if err := c.clean("a normal end", before); err != nil {
+		return err
+	}
+	if s, err = c.tool.start("tcp"); err != nil {
+		return err
+	}
+	if status, err := s.signal(syscall.SIGTERM); err != nil || status != 0 {
+		return fmt.Errorf("SIGTERM: status %d, %w", status, err)
+	}
+	if err := c.clean("SIGTERM", before); err != nil {
+		return err
+	}
+	return c.killAtRandom(before, attach)
+}
+
+// killAtRandom kills the tool at random moments: while it attaches, and while
+// packets pass its hooks.
+func (c *checker) killAtRandom(before []string, attach time.Duration) error {
+	for i := range kills {
+		attaching := i%2 == 0
+		moment := time.Duration(c.random.Int64N(int64(attach)))
+		if !attaching {
+			moment = time.Duration(c.random.Int64N(int64(500 * time.Millisecond)))
+		}
+		s, err := c.begunTool(attaching)
+		if err != nil {
+			return err
+		}
+		<-time.After(moment)
+		if _, err := s.signal(syscall.SIGKILL); err != nil {
+			return err
+		}
+		what := fmt.Sprintf("SIGKILL %.3f s after the start", moment.Seconds())
+		if !attaching {
+			what = fmt.Sprintf("SIGKILL %.3f s after it was ready, with traffic", moment.Seconds())
+		}
+		if err := c.clean(what, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begunTool starts the tool; if it is not to be killed while it attaches,
+// packets are under way when this returns.
+func (c *checker) begunTool(attaching bool) (*session, error) {
+	if attaching {
+		return c.tool.begin("tcp")
+	}
+	s, err := c.tool.start(everything)
+	if err != nil {
+		return nil, err
+	}
+	go output(c.me, "churn", "-totals", "-from", "centos", "-to", "nginx1a", "-dst", "172.23.96.163:9", "-packets", "300", "-flows", "4")
+	return s, nil
+}
+
+// clean waits until the inventory is as it was before.
+func (c *checker) clean(after string, before []string) error {
+	start := time.Now()
+	for {
+		now, err := inventoryText()
+		if err != nil {
+			return err
+		}
+		left := diff(before, now)
+		if len(left) == 0 {
+			c.fact("after %s: nothing left after %.1f s", after, time.Since(start).Seconds())
+			return nil
+		}
+		if time.Since(start) > unwinding {
+			return fmt.Errorf("after %s, %v later:\n      %s", after, unwinding, strings.Join(left[:min(20, len(left))], "\n      "))
+		}
+	}
+}
+
+func inventoryText() ([]string, error) {
+	var b bytes.Buffer
+	if err := snapshot(&b); err != nil {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSpace(b.String()), "\n"), nil
+}
+
+// diff is what two sorted inventories do not have in common.
+func diff(before, now []string) (out []string) {
+	count := map[string]int{}
+	for _, line := range before {
+		count[line]--
+	}
+	for _, line := range now {
+		count[line]++
+	}
+	for _, line := range append(append([]string{}, before...), now...) {
+		switch n := count[line]; {
+		case n > 0:
+			out = append(out, "new: "+line)
+		case n < 0:
+			out = append(out, "gone: "+line)
+		}
+		count[line] = 0
+	}
+	return out
+}
