@@ -237,8 +237,9 @@ static __always_inline int parse(const struct span *s, struct headers *h)
 
 /*
  * What the sender wrote and no hop changes, so that another packet at the same
- * address is recognised. UDP has no sequence numbers: its length and the first
- * payload bytes, which NAT leaves alone, stand for them.
+ * address is recognised. UDP has no sequence numbers: the first payload bytes,
+ * which NAT leaves alone, stand for them. (Its length does not stay: GRO and
+ * GSO rewrite it.)
  */
 static __always_inline u64 invariant_of(const struct span *s, const struct headers *h)
 {
@@ -257,7 +258,7 @@ static __always_inline u64 invariant_of(const struct span *s, const struct heade
 		/* Keeps the bound in sight of 5.10's verifier. */
 		asm volatile("if %0 > 16 goto +1\n\tgoto +1\n\t%0 = 16" : "+r"(n));
 		bpf_probe_read_kernel(payload, n, (void *)(s->start + off));
-		more = payload[0] ^ (payload[1] * 0x9e3779b97f4a7c15ULL) ^ bpf_ntohl(h->seq) >> 16;
+		more = payload[0] ^ (payload[1] * 0x9e3779b97f4a7c15ULL);
 	}
 	return (v ^ more) * 0x9e3779b97f4a7c15ULL ^ more;
 }

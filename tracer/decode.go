@@ -72,7 +72,7 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 func (d *decoder) data(station events.Station, b []byte, e *events.Event) {
 	first := le.Uint64(b)
 	switch station {
-	case events.StationSocketOut, events.StationIPOut, events.StationSocketIn, events.StationRawIn:
+	case events.StationSocketOut, events.StationIPOut, events.StationSocketIn, events.StationBacklog, events.StationRawIn:
 		e.Socket.Inode = uint32(first)
 		e.Socket.PID = uint32(first >> 32)
 		copy(e.Socket.Comm[:], b[8:24])

@@ -179,7 +179,7 @@ var table = []row{
 	{name: "udpv6_rcv", prog: "path", station: events.StationTransportIn, means: "UDP input; the socket is not yet known"},
 	{name: "tcp_rcv_established", prog: "socket_in", station: events.StationSocketIn, means: "given to a connected TCP socket"},
 	{name: "tcp_rcv_state_process", prog: "socket_in", station: events.StationSocketIn, means: "given to a TCP socket that listens, connects or closes"},
-	{name: "tcp_add_backlog", prog: "path", station: events.StationBacklog, means: "waits until the socket's process lets go of it"},
+	{name: "tcp_add_backlog", prog: "socket_in", station: events.StationBacklog, means: "waits until the socket's process lets go of it"},
 	{name: "tcp_timewait_state_process", prog: "path", station: events.StationTimeWait, means: "for a connection in TIME_WAIT"},
 	{name: "tcp_conn_request", prog: "answer", station: events.StationListen, means: "a SYN reached a listening socket"},
 	{name: "__udp_enqueue_schedule_skb", prog: "socket_in", station: events.StationSocketIn, means: "given to a UDP socket"},

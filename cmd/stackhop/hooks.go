@@ -70,7 +70,7 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 	} else if b.limit == 0 {
 		b.limit = countTime
 	}
-	tr, err := a.sys.newTracer(tracer.Config{
+	tr, err := a.attach(tracer.Config{
 		Select: pcapexpr.None(), Count: true, Hooks: tracer.HookSet(c.String("hooks")),
 		Warn: func(text string) { a.say("warning: %s", text) },
 	})
@@ -91,6 +91,7 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 		stitcher: events.NewStitcher(events.Config{}, func(*events.Traversal) {}),
 	}
 	defer s.out.close(0)
+	a.announce(tr, "counting", &b)
 	err = tr.Run(ctx, s)
 	if s.child != nil {
 		s.child.stop()

@@ -29,6 +29,11 @@ func newTracer(cfg tracer.Config) (liveTracer, error) {
 	return t, nil
 }
 
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
 // kernelRelease is what uname -r prints; empty if it is not known.
 func kernelRelease() string {
 	data, err := os.ReadFile("/proc/sys/kernel/osrelease")

@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"net/netip"
+	"os"
 
 	"github.com/stackhop/stackhop/tracer"
 )
@@ -17,3 +18,10 @@ func newTracer(tracer.Config) (liveTracer, error) { return nil, errNotLinux }
 func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
 func kernelRelease() string                       { return "" }
+
+// isTerminal is good enough to choose colours: the other character devices do
+// not mind them.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}

@@ -20,6 +20,9 @@ const (
 	settleLimit = 5 * time.Second
 )
 
+// lossInterval is how often is told of losses.
+const lossInterval = time.Second
+
 // outputPatience is how long the output may take after the end. Together with
 // childPatience it keeps the promise to end within two seconds.
 const outputPatience = 800 * time.Millisecond
@@ -39,17 +42,23 @@ type session struct {
 	bounds
 	failedOnly bool
 	capture    *capture // nil: none
-	stitcher   *events.Stitcher
-	render     events.Renderer
-	out        *output
-	ctx        context.Context //nolint:containedctx // of the one Run
-	cancel     context.CancelFunc
+	// losses tells what was lost so far, by stage, and warn says it; nil: nobody
+	// is told before the end.
+	losses   func() map[string]uint64
+	warn     func(text string)
+	stitcher *events.Stitcher
+	render   events.Renderer
+	out      *output
+	ctx      context.Context //nolint:containedctx // of the one Run
+	cancel   context.CancelFunc
 
 	begun   bool
 	start   uint64 // all times in ns of Tick
 	childAt uint64 // when the child was found to have ended; 0: not yet
 	active  uint64 // last tick with events
 	busy    bool   // events since then
+	checked uint64 // last tick that asked for losses
+	lost    uint64 // all that has been told of
 	shown   int
 	err     error // what went wrong
 }
@@ -76,6 +85,10 @@ func (s *session) Tick(now uint64) {
 	}
 	s.stitcher.Advance(now)
 	s.out.flush(s.ctx)
+	if s.losses != nil && now-s.checked >= uint64(lossInterval) {
+		s.checked = now
+		s.tellLosses()
+	}
 	switch {
 	case s.out.err() != nil:
 		s.end(nil) // finish reports it
@@ -83,6 +96,18 @@ func (s *session) Tick(now uint64) {
 		s.end(nil)
 	case s.child != nil && s.settled(now):
 		s.end(nil)
+	}
+}
+
+// tellLosses warns while the run goes on: what is shown is not all there is.
+func (s *session) tellLosses() {
+	lost, sum := s.losses(), uint64(0)
+	for _, n := range lost {
+		sum += n
+	}
+	if sum > s.lost {
+		s.lost = sum
+		s.warn("events are being lost, so far " + lossText(lost))
 	}
 }
 

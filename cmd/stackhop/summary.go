@@ -32,6 +32,17 @@ func (o *outcome) lost() map[string]uint64 {
 	return all
 }
 
+// lossText lists the stages that lost something.
+func lossText(lost map[string]uint64) string {
+	var parts []string
+	for _, stage := range slices.Sorted(maps.Keys(lost)) {
+		if lost[stage] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", stage, lost[stage]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // summary is the text that closes a run.
 func (o *outcome) summary() string {
 	lost := o.lost()
@@ -40,11 +51,7 @@ func (o *outcome) summary() string {
 	if len(lost) == 0 {
 		text += "0 lost"
 	} else {
-		var parts []string
-		for _, stage := range slices.Sorted(maps.Keys(lost)) {
-			parts = append(parts, fmt.Sprintf("%s %d", stage, lost[stage]))
-		}
-		text += "LOST " + strings.Join(parts, ", ")
+		text += "LOST " + lossText(lost)
 	}
 	st := &o.stitched
 	text += "\nstackhop: " + plural(st.Traversals, "traversal")

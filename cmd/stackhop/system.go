@@ -62,13 +62,6 @@ func newSystem() *system {
 	}
 }
 
-// isTerminal is good enough to choose colours: the other character devices do
-// not mind them.
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
-}
-
 func notifySignals() (<-chan os.Signal, func()) {
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -86,7 +87,7 @@ func (a *app) trace(c *cli.Context) error {
 	if o.capture, err = newCapture(c.String("capture")); err != nil {
 		return err
 	}
-	tr, err := a.sys.newTracer(o.config)
+	tr, err := a.attach(o.config)
 	if err != nil {
 		return errors.Join(err, o.capture.discard())
 	}
@@ -220,7 +221,10 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	s := &session{bounds: o.bounds, failedOnly: o.failedOnly, capture: o.capture, out: newOutput(a.sys.stdout), ctx: ctx, cancel: cancel}
+	s := &session{
+		bounds: o.bounds, failedOnly: o.failedOnly, capture: o.capture, out: newOutput(a.sys.stdout), ctx: ctx, cancel: cancel,
+		losses: func() map[string]uint64 { return tr.Stats().Lost }, warn: o.config.Warn,
+	}
 	s.render = newRenderer(a.sys, o.output, o.noColor, s.out)
 	node, err := a.sys.hostname()
 	if err != nil {
@@ -230,7 +234,10 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 		Hooks: tr.Table(), Names: tr.Names(), Wall: tr.Wall,
 		Node: node, OnlyNode: o.onlyNode, HasFunctions: tr.HasFunctions(),
 	}, s.show)
-	a.announce(tr)
+	a.announce(tr, "following packets", &o.bounds)
+	if !tr.HasFunctions() {
+		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
+	}
 
 	err = tr.Run(ctx, s)
 	s.stitcher.Flush()
@@ -249,18 +256,36 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 	return result, errors.Join(s.err, err, o.capture.write(tr, a.sys.kernelRelease(), strings.Join(a.command, " ")))
 }
 
-// announce says that the run begins, and what it cannot see.
-func (a *app) announce(tr liveTracer) {
-	attached := 0
+// slowAttach is the time after which somebody may wonder what is going on.
+const slowAttach = time.Second
+
+// attach makes the tracer of a run.
+func (a *app) attach(c tracer.Config) (liveTracer, error) {
+	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
+	defer timer.Stop()
+	return a.sys.newTracer(c)
+}
+
+// announce says that something begins, and what ends it.
+func (a *app) announce(tr liveTracer, what string, b *bounds) {
+	attached := uint64(0)
 	for _, h := range tr.Attached() {
 		if h.How != "" && h.How != "absent" {
 			attached++
 		}
 	}
-	a.say("%s attached; Ctrl-C ends", plural(uint64(attached), "hook"))
-	if !tr.HasFunctions() {
-		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
+	var ends []string
+	if b.child != nil {
+		ends = append(ends, "COMMAND ends")
 	}
+	if b.limit > 0 {
+		ends = append(ends, b.limit.String()+" are over")
+	}
+	if b.count > 0 {
+		ends = append(ends, plural(uint64(b.count), "traversal")+" are shown")
+	}
+	ends = append(ends, "Ctrl-C")
+	a.say("%s attached; %s until %s", plural(attached, "hook"), what, strings.Join(ends, " or "))
 }
 
 var _ tracer.Sink = (*session)(nil)

@@ -69,7 +69,7 @@ func (c *checker) churn() error {
 	var faults []string
 	packets := 0
 	for _, r := range churnRuns {
-		if err := offloads(r.offload); err != nil {
+		if err := switchOffloads(r.offload); err != nil {
 			return err
 		}
 		seen, bad, err := c.churnOnce(r)
@@ -82,14 +82,14 @@ func (c *checker) churn() error {
 		}
 	}
 	c.fact("%d packets with numbers in all", packets)
-	if err := offloads(true); err != nil {
+	if err := switchOffloads(true); err != nil {
 		return err
 	}
 	return faultsError(faults)
 }
 
-// offloads switches those of all devices of the cluster.
-func offloads(on bool) error {
+// switchOffloads switches those of all devices of the cluster.
+func switchOffloads(on bool) error {
 	for _, name := range clusterNetns() {
 		if err := setOffloads(name, "all", on); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (c *checker) churnOnce(r churnRun) (packets int, faults []string, err error
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "report")
-	s, all, err := c.tool.around([]string{r.proto}, c.me, r.args(file)...)
+	s, all, err := c.tool.around([]string{r.proto}, append([]string{c.me}, r.args(file)...)...)
 	if err != nil {
 		return 0, nil, err
 	}
