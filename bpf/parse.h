@@ -235,6 +235,18 @@ static __always_inline int parse(const struct span *s, struct headers *h)
 	return 0;
 }
 
+/* Two counters must not cancel out (the finaliser of MurmurHash3 does not let
+ * them): payloads often begin with some. */
+static __always_inline u64 mix(u64 h, u64 v)
+{
+	h ^= v;
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdULL;
+	h ^= h >> 33;
+	h *= 0xc4ceb9fe1a85ec53ULL;
+	return h ^ h >> 33;
+}
+
 /*
  * What the sender wrote and no hop changes, so that another packet at the same
  * address is recognised. UDP has no sequence numbers: the first payload bytes,
@@ -243,24 +255,21 @@ static __always_inline int parse(const struct span *s, struct headers *h)
  */
 static __always_inline u64 invariant_of(const struct span *s, const struct headers *h)
 {
-	u64 v = h->tuple.proto | (u64)h->ipid << 8 | (u64)h->fragment << 24;
-	u64 more = (u64)h->seq << 32 | h->ack;
+	u64 v = mix(0, h->tuple.proto | (u64)h->ipid << 8 | (u64)h->fragment << 24);
+	u64 payload[2] = {};
+	u32 off = h->tuple.family == 4 ? 28 : 48;
+	u32 n = s->valid - off;
 
-	if (h->tuple.proto == PROTO_UDP) {
-		u64 payload[2] = {};
-		u32 off = h->tuple.family == 4 ? 28 : 48;
-		u32 n = s->valid - off;
-
-		if (s->valid <= off)
-			n = 0;
-		if (n > sizeof(payload))
-			n = sizeof(payload);
-		/* Keeps the bound in sight of 5.10's verifier. */
-		asm volatile("if %0 > 16 goto +1\n\tgoto +1\n\t%0 = 16" : "+r"(n));
-		bpf_probe_read_kernel(payload, n, (void *)(s->start + off));
-		more = payload[0] ^ (payload[1] * 0x9e3779b97f4a7c15ULL);
-	}
-	return (v ^ more) * 0x9e3779b97f4a7c15ULL ^ more;
+	if (h->tuple.proto != PROTO_UDP)
+		return mix(v, (u64)h->seq << 32 | h->ack);
+	if (s->valid <= off)
+		n = 0;
+	if (n > sizeof(payload))
+		n = sizeof(payload);
+	/* Keeps the bound in sight of 5.10's verifier. */
+	asm volatile("if %0 > 16 goto +1\n\tgoto +1\n\t%0 = 16" : "+r"(n));
+	bpf_probe_read_kernel(payload, n, (void *)(s->start + off));
+	return mix(mix(v, payload[0]), payload[1]);
 }
 
 static __always_inline bool same_tuple(const struct tuple *a, const struct tuple *b)

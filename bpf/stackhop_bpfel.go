@@ -50,6 +50,7 @@ const (
 	stackhopVarStats         = "stats"
 	stackhopVarTracked       = "tracked"
 	stackhopVarViaUsed       = "via_used"
+	stackhopVarWireTypes     = "wire_types"
 )
 
 // loadStackhop returns the embedded CollectionSpec for stackhop.
@@ -140,6 +141,7 @@ type stackhopVariableSpecs struct {
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	Tracked       *ebpf.VariableSpec `ebpf:"tracked"`
 	ViaUsed       *ebpf.VariableSpec `ebpf:"via_used"`
+	WireTypes     *ebpf.VariableSpec `ebpf:"wire_types"`
 }
 
 // stackhopObjects contains all objects after they have been loaded into the kernel.
@@ -193,6 +195,7 @@ type stackhopVariables struct {
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	Tracked       *ebpf.Variable `ebpf:"tracked"`
 	ViaUsed       *ebpf.Variable `ebpf:"via_used"`
+	WireTypes     *ebpf.Variable `ebpf:"wire_types"`
 }
 
 // stackhopPrograms contains all programs after they have been loaded into the kernel.

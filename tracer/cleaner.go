@@ -26,8 +26,10 @@ import (
 // with the end of the tracer, however that ended, and removes what is ours.
 
 const (
-	// cleanerEnv marks the process as a cleaner.
-	cleanerEnv = "STACKHOP_TC_CLEANER"
+	// cleanerEnv marks the process as a cleaner and says what it is to clean.
+	cleanerEnv    = "STACKHOP_CLEANER"
+	cleanerTC     = "tc"
+	cleanerDetach = "detach"
 	// filterName and filterPriority tell our filters from those of others.
 	filterName     = "stackhop"
 	filterPriority = 29544
@@ -46,11 +48,8 @@ type cleaner struct {
 }
 
 func startCleaner() (*cleaner, error) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{"stackhop-tc-cleaner"}
-	cmd.Env = []string{cleanerEnv + "=1"}
+	cmd := cleanerCommand(cleanerTC)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the terminal's Ctrl-C is not for it
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start tc cleaner: %w", err)
@@ -63,6 +62,37 @@ func startCleaner() (*cleaner, error) {
 		return nil, fmt.Errorf("start tc cleaner: %w", err)
 	}
 	return &cleaner{cmd: cmd, input: input, done: bufio.NewReader(output), handle: uint32(os.Getpid())}, nil
+}
+
+// cleanerCommand is this program as a cleaner. The terminal's Ctrl-C is not for
+// it.
+func cleanerCommand(what string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"stackhop-cleaner"}
+	cmd.Env = []string{cleanerEnv + "=" + what}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
+}
+
+// detachLater closes links in a process of its own: the kernel waits for a grace
+// period or more for each trampoline that it takes away, 0.1 to 0.2 s, and 80
+// of them would keep the user waiting for the prompt. What hangs on the links
+// is switched off by then. The process has nothing to do but to end.
+func detachLater(fds []int) error {
+	cmd := cleanerCommand(cleanerDetach)
+	for _, fd := range fds {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("hand over a link: %w", err)
+		}
+		f := os.NewFile(uintptr(own), "link")
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the process that detaches: %w", err)
+	}
+	return cmd.Process.Release()
 }
 
 // attach runs in the device's namespace. The cleaner knows of the device
@@ -147,6 +177,9 @@ func (c *cleaner) close() {
 
 // RunCleaner is the cleaner process. It returns when its work is done.
 func RunCleaner() int {
+	if os.Getenv(cleanerEnv) == cleanerDetach {
+		return 0 // the links go with this process
+	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	type target struct {
 		ns      netns.NsHandle

@@ -261,11 +261,7 @@ func (t *Tracer) Close() error {
 	if t.tc != nil {
 		t.tc.close()
 	}
-	var wg sync.WaitGroup
-	for _, h := range t.hooks {
-		wg.Go(h.close)
-	}
-	wg.Wait()
+	t.detach()
 	if t.rings != nil {
 		t.rings.close()
 	}
@@ -273,6 +269,29 @@ func (t *Tracer) Close() error {
 		t.state.coll.Close()
 	}
 	return nil
+}
+
+// fewTrampolines are taken away while the user waits.
+const fewTrampolines = 8
+
+// detach closes all hooks, or leaves those that take long to another process.
+func (t *Tracer) detach() {
+	var slow []int
+	for _, h := range t.hooks {
+		if l, ok := h.link.(interface{ FD() int }); ok && (h.how == "fentry" || h.how == "fexit") {
+			slow = append(slow, l.FD())
+		}
+	}
+	if len(slow) > fewTrampolines {
+		if err := detachLater(slow); err != nil {
+			t.cfg.Warn(err.Error()) // then it takes as long as it takes
+		}
+	}
+	var wg sync.WaitGroup
+	for _, h := range t.hooks {
+		wg.Go(h.close)
+	}
+	wg.Wait()
 }
 
 // checkPrivilege refuses early what the kernel would refuse late and unclearly.

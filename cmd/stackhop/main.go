@@ -5,6 +5,15 @@
 // Under the name kubectl-stackhop it is a plugin of kubectl.
 package main
 
-import "os"
+import (
+	"os"
 
-func main() { os.Exit(run(newSystem(), os.Args)) }
+	"github.com/stackhop/stackhop/tracer"
+)
+
+func main() {
+	if tracer.IsCleaner() {
+		os.Exit(tracer.RunCleaner())
+	}
+	os.Exit(run(newSystem(), os.Args))
+}

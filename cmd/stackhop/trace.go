@@ -92,13 +92,18 @@ func (a *app) trace(c *cli.Context) error {
 		return errors.Join(err, o.capture.discard())
 	}
 	result, err := a.runSession(c.Context, tr, o)
+	quiet := closedPipe(err) // whoever read has seen enough
+	if !quiet {
+		a.say("%s", result.summary())
+	}
+	// After the summary: to detach 80 hooks takes the kernel seconds, one grace
+	// period each.
 	if closeErr := tr.Close(); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("detach: %w", closeErr))
 	}
-	if closedPipe(err) {
-		return nil // whoever read has seen enough
+	if quiet {
+		return nil
 	}
-	a.say("%s", result.summary())
 	if err != nil {
 		return err
 	}
