@@ -191,6 +191,9 @@ func (l *loader) loadAs(h *hook, how string, res *resolved, ctx handover) error 
 // attach hangs a loaded program into its function or tracepoint.
 func (h *hook) attach(how string) (err error) {
 	if how == "kprobe" {
+		if err := haveKprobes(); err != nil {
+			return fmt.Errorf("attach %s: kprobe: %w", h.row.name, err)
+		}
 		h.link, err = link.Kprobe(h.row.symbol(), h.prog, nil)
 	} else {
 		h.link, err = link.AttachTracing(link.TracingOptions{Program: h.prog, AttachType: tracingTypes[how]})

@@ -5,9 +5,11 @@
 package tracer
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -30,13 +32,38 @@ func (k *kernel) checkFunctionHooks() error {
 	if mode := lockdown(); mode != "" && mode != "none" {
 		why = fmt.Sprintf(" (kernel lockdown: %s)", mode)
 	}
-	return fmt.Errorf("%w%s: fentry: %v; kprobe: %v: use --hooks tracepoints to see devices, namespaces and drops; IPVS, conntrack, netfilter and sockets are not observed then",
-		ErrNoFunctionHooks, why, short(ferr), short(kerr))
+	return fmt.Errorf("%w%s: fentry: %s; kprobe: %s", ErrNoFunctionHooks, why, cause(ferr), cause(kerr))
+}
+
+// cause is the kernel's own word for an error, where it gave one.
+func cause(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return short(err)
+}
+
+// errNoKprobes says that the kernel has no kprobes that end with the process
+// that made them. The other kind, made by writing to tracefs, would stay after
+// SIGKILL, and is not used.
+var errNoKprobes = errors.New("this kernel has none (no kprobe event source)")
+
+func haveKprobes() error {
+	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe/type"); err != nil {
+		return errNoKprobes
+	}
+	return nil
 }
 
 // tryFunctionHook attaches a program that does nothing to ip_rcv, and detaches
 // it again.
 func tryFunctionHook(kind ebpf.ProgramType) error {
+	if kind == ebpf.Kprobe {
+		if err := haveKprobes(); err != nil {
+			return err
+		}
+	}
 	spec := &ebpf.ProgramSpec{Name: "sh_probe", Type: kind, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}}
 	if kind == ebpf.Tracing {

@@ -58,7 +58,7 @@ func New(cfg Config) (*Tracer, error) {
 	}
 	if cfg.Hooks == HooksAll {
 		if err := k.checkFunctionHooks(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: use --hooks tracepoints to see devices, namespaces and drops; IPVS, conntrack, netfilter and sockets are not observed then", err)
 		}
 	}
 	t := &Tracer{cfg: cfg, kernel: k, clock: newClock(), hooks: newHooks()}
