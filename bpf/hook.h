@@ -230,8 +230,13 @@ static __always_inline bool is_encapsulated(u64 skb)
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
 					    const struct selected *sel)
 {
-	struct packet *p = begin_life(skb);
+	struct packet *p;
 
+	if (!within_rate()) {
+		count(STAT_SHED);
+		return 0;
+	}
+	p = begin_life(skb);
 	if (!p)
 		return 0;
 	p->flow = sel->flow ? sel->flow : p->id;

@@ -29,6 +29,8 @@ static __always_inline void *reserve(u64 size)
 	void *room = 0;
 
 	count(STAT_MATCHED);
+	if (rate)
+		budgets[this_cpu()].used++;
 	if (ring)
 		room = bpf_ringbuf_reserve(ring, size, 0);
 	if (!room)

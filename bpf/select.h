@@ -86,6 +86,17 @@ static __always_inline bool leads_to_selection(const struct tuple *t)
 	return bpf_map_lookup_elem(&sh_via, &v);
 }
 
+/* sampled decides about a connection that is not followed yet, the same way for
+ * both of its directions. */
+static __always_inline bool sampled(const struct tuple *t)
+{
+	const u64 *src = (const void *)t->src, *dst = (const void *)t->dst;
+
+	if (sample <= 1)
+		return true;
+	return (u32)mix((src[0] ^ src[1]) + (dst[0] ^ dst[1]), (u32)t->sport + t->dport) % sample == 0;
+}
+
 /* What select_packet found out. */
 struct selected {
 	u64 flow;
@@ -130,7 +141,9 @@ static __always_inline bool select_packet(const struct headers *h, bool begins,
 			f->used = bpf_ktime_get_ns();
 		}
 	}
-	return sel->matched || f || sel->cause || leads_to_selection(&h->tuple);
+	if (f || sel->cause)
+		return true;
+	return (sel->matched || leads_to_selection(&h->tuple)) && sampled(&h->tuple);
 }
 
 #endif

@@ -14,14 +14,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Only for the object's type information, by which tests compare Go's view of
  * these with C's. */
 const struct {
-	struct event *event;
-	struct event_header *header;
-	struct event_ct *ct;
-	struct hook_args *args;
-	struct sel_input *input;
-	enum stat *stat;
-	enum event_flags *flags;
-	enum event_ext *ext;
+	struct event event;
+	struct event_header header;
+	struct event_ct ct;
+	struct hook_args args;
+	struct sel_input input;
+	enum stat stat;
+	enum event_flags flags;
+	enum event_ext ext;
 } wire_types = {};
 
 /* Off, or an skb that surely is not followed: the way of most packets. */

@@ -38,6 +38,7 @@ const (
 	stackhopProgTcPath       = "tc_path"
 	stackhopProgTrack        = "track"
 	stackhopProgVerdict      = "verdict"
+	stackhopVarBudgets       = "budgets"
 	stackhopVarCauses        = "causes"
 	stackhopVarCountHits     = "count_hits"
 	stackhopVarEnabled       = "enabled"
@@ -46,6 +47,8 @@ const (
 	stackhopVarLives         = "lives"
 	stackhopVarNoPacket      = "no_packet"
 	stackhopVarProveIdentity = "prove_identity"
+	stackhopVarRate          = "rate"
+	stackhopVarSample        = "sample"
 	stackhopVarSelectAll     = "select_all"
 	stackhopVarStats         = "stats"
 	stackhopVarTracked       = "tracked"
@@ -129,6 +132,7 @@ type stackhopMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type stackhopVariableSpecs struct {
+	Budgets       *ebpf.VariableSpec `ebpf:"budgets"`
 	Causes        *ebpf.VariableSpec `ebpf:"causes"`
 	CountHits     *ebpf.VariableSpec `ebpf:"count_hits"`
 	Enabled       *ebpf.VariableSpec `ebpf:"enabled"`
@@ -137,6 +141,8 @@ type stackhopVariableSpecs struct {
 	Lives         *ebpf.VariableSpec `ebpf:"lives"`
 	NoPacket      *ebpf.VariableSpec `ebpf:"no_packet"`
 	ProveIdentity *ebpf.VariableSpec `ebpf:"prove_identity"`
+	Rate          *ebpf.VariableSpec `ebpf:"rate"`
+	Sample        *ebpf.VariableSpec `ebpf:"sample"`
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	Tracked       *ebpf.VariableSpec `ebpf:"tracked"`
@@ -183,6 +189,7 @@ func (m *stackhopMaps) Close() error {
 //
 // It can be passed to loadStackhopObjects or ebpf.CollectionSpec.LoadAndAssign.
 type stackhopVariables struct {
+	Budgets       *ebpf.Variable `ebpf:"budgets"`
 	Causes        *ebpf.Variable `ebpf:"causes"`
 	CountHits     *ebpf.Variable `ebpf:"count_hits"`
 	Enabled       *ebpf.Variable `ebpf:"enabled"`
@@ -191,6 +198,8 @@ type stackhopVariables struct {
 	Lives         *ebpf.Variable `ebpf:"lives"`
 	NoPacket      *ebpf.Variable `ebpf:"no_packet"`
 	ProveIdentity *ebpf.Variable `ebpf:"prove_identity"`
+	Rate          *ebpf.Variable `ebpf:"rate"`
+	Sample        *ebpf.Variable `ebpf:"sample"`
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	Tracked       *ebpf.Variable `ebpf:"tracked"`

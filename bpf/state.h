@@ -12,6 +12,12 @@ const volatile u32 select_all = 0;
  * every free is seen (tracepoints only). */
 const volatile u32 prove_identity = 0;
 const volatile u32 count_hits = 0;
+/* Follow one connection in so many; 0 and 1: all. */
+const volatile u32 sample = 0;
+/* Events that a CPU may send in RATE_WINDOW; what comes beyond begins no new
+ * packet. 0: no bound. */
+const volatile u32 rate = 0;
+#define RATE_WINDOW 100000000ULL /* ns */
 
 /* Nothing is followed until user space, having attached everything, says so. */
 u32 enabled = 0;
@@ -31,6 +37,7 @@ enum stat {
 	STAT_LOST_FLOWS,   /* sh_flows full: the reply may not be followed */
 	STAT_READ_FAILED,  /* kernel memory could not be read */
 	STAT_REUSED,       /* an address was found reused without a free seen */
+	STAT_SHED,         /* packets not followed, to keep to the rate */
 	STATS,
 };
 
@@ -39,6 +46,14 @@ struct stats {
 	u64 pad[16 - STATS];
 };
 struct stats stats[CPUS] = {};
+
+/* What a CPU sent in the current window. */
+struct budget {
+	u64 start; /* ns */
+	u64 used;
+	u64 pad[6];
+};
+struct budget budgets[CPUS] = {};
 
 #define HOOKS 256
 u64 hits[HOOKS] = {};
@@ -53,6 +68,23 @@ static __always_inline u32 this_cpu(void)
 static __always_inline void count(enum stat s)
 {
 	__sync_fetch_and_add(&stats[this_cpu()].n[s], 1);
+}
+
+/* within_rate says whether another packet may be followed. Packets that are
+ * followed already are sent whole, whatever that takes. */
+static __always_inline bool within_rate(void)
+{
+	struct budget *b = &budgets[this_cpu()];
+	u64 now;
+
+	if (!rate)
+		return true;
+	now = bpf_ktime_get_ns();
+	if (now - b->start >= RATE_WINDOW) {
+		b->start = now;
+		b->used = 0;
+	}
+	return b->used < rate;
 }
 
 /*

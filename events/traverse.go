@@ -254,9 +254,9 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 	case e.verdict == Incomplete:
 		t.Summary = "incomplete: " + words
 	case e.verdict == InFlight:
-		t.Summary = stackWords(t.Stacks) + " so far, in flight: " + words
+		t.Summary = b.stacks(t) + " so far, in flight: " + words
 	default:
-		t.Summary = stackWords(t.Stacks) + ", " + words
+		t.Summary = b.stacks(t) + ", " + words
 		t.Complete = true
 	}
 	if !b.s.cfg.HasFunctions {
@@ -267,6 +267,15 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 			t.Complete = false
 		}
 	}
+}
+
+// stacks is the count in words. Without the functions of the kernel only the
+// crossings of devices are proven.
+func (b *builder) stacks(t *Traversal) string {
+	if !b.s.cfg.HasFunctions {
+		return "at least " + stackWords(t.Stacks)
+	}
+	return stackWords(t.Stacks)
 }
 
 // node is the name of the node that a traversal is about.

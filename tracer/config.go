@@ -39,6 +39,12 @@ type Config struct {
 	// Count makes the kernel count how often each hook fires, for selected
 	// and other packets alike. It costs a little on every packet.
 	Count bool
+	// Sample follows one connection in so many, whole; 0 and 1 follow all.
+	Sample uint32
+	// Rate bounds the events a second: beyond it no further packet is followed
+	// until the next tenth of a second, and that is counted. It is shared out
+	// among the CPUs. 0 is no bound.
+	Rate uint32
 	// NamesFile names namespaces and addresses (design: "Words"); nil: none.
 	NamesFile []byte
 	// Warn receives conditions that do not stop the run, once each; nil drops

@@ -22,6 +22,7 @@ type Stats struct {
 	Packets   uint64 // lives of socket buffers that were followed
 	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
 	// ring), "decode", "packet-table" (packets not followed because too many
-	// are), "flow-table" (connections whose replies may be missed).
+	// are), "flow-table" (connections whose replies may be missed), "rate"
+	// (packets not followed, to keep to Config.Rate).
 	Lost map[string]uint64
 }

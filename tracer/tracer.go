@@ -117,6 +117,10 @@ func (t *Tracer) wanted() []*hook {
 	return out
 }
 
+// rateWindows is how many windows of Config.Rate a second has (RATE_WINDOW in
+// bpf/state.h).
+const rateWindows = 10
+
 // load creates the maps that all programs share.
 func (t *Tracer) load() error {
 	spec, err := bpf.Spec()
@@ -129,7 +133,14 @@ func (t *Tracer) load() error {
 			return fmt.Errorf("compile selection: %w", err)
 		}
 	}
-	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count)}
+	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0}
+	online, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
+	if t.cfg.Rate > 0 {
+		set["rate"] = max(1, t.cfg.Rate/uint32(len(online))/rateWindows)
+	}
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -138,10 +149,6 @@ func (t *Tracer) load() error {
 	possible, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
-	}
-	online, err := onlineCPUs()
-	if err != nil {
-		return err
 	}
 	spec.Maps[bpf.MapPackets].MaxEntries = uint32(t.cfg.MaxPackets)
 	spec.Maps[bpf.MapRings].MaxEntries = uint32(possible)
@@ -247,6 +254,7 @@ func (t *Tracer) Stats() Stats {
 	s.Lost["ring"] = kernelStats.LostRing
 	s.Lost["packet-table"] = kernelStats.LostTable
 	s.Lost["flow-table"] = kernelStats.LostFlows
+	s.Lost["rate"] = kernelStats.Shed
 	return s
 }
 

@@ -41,6 +41,9 @@ type app struct {
 
 // run runs the program and returns its exit status. args[0] is its name.
 func run(sys *system, args []string) int {
+	if filepath.Base(args[0]) == kubectlComplete {
+		return completeForKubectl(sys, args[1:])
+	}
 	a := &app{sys: sys, errw: &lockedWriter{w: sys.stderr}, name: programName(args[0])}
 	words, command, dashes := splitCommand(args[1:])
 	if dashes && args[len(args)-1] == askCompletion {

@@ -75,6 +75,26 @@ func (a *app) completion(c *cli.Context) error {
 	return err
 }
 
+// kubectlComplete is the program that kubectl runs to complete the words of the
+// plugin: a symbolic link to this one.
+const kubectlComplete = "kubectl_complete-stackhop"
+
+// completeForKubectl prints the words that fit behind "kubectl stackhop" as
+// kubectl wants them. The last word is the one to complete.
+func completeForKubectl(sys *system, words []string) int {
+	args, last := []string{"kubectl-stackhop"}, ""
+	if n := len(words); n > 0 {
+		args, last = append(args, words[:n-1]...), words[n-1]
+	}
+	if strings.HasPrefix(last, "-") {
+		args = append(args, last)
+	}
+	status := run(sys, append(args, askCompletion))
+	// The names of files where we know no words: cobra's directive 0.
+	_, _ = fmt.Fprintln(sys.stdout, ":0")
+	return status
+}
+
 // completeCommands prints the commands.
 func completeCommands(c *cli.Context) {
 	for _, cmd := range c.App.Commands {

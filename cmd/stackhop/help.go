@@ -95,6 +95,9 @@ const completionHelp = commandHead + `   source <(stackhop completion bash)
    source <(stackhop completion zsh)
    stackhop completion fish | source
 
+   # for kubectl, where kubectl-stackhop is on the PATH
+   ln -s kubectl-stackhop "$(dirname "$(command -v kubectl-stackhop)")/kubectl_complete-stackhop"
+
 USAGE:
    {{.HelpName}} {{.ArgsUsage}}
 `

@@ -72,6 +72,29 @@ func TestCompletionWords(t *testing.T) {
 	}
 }
 
+// TestKubectlCompletion: kubectl asks a program of its own for words.
+func TestKubectlCompletion(t *testing.T) {
+	for _, tt := range []struct {
+		words []string
+		has   string
+	}{
+		{[]string{""}, "trace\n"},
+		{[]string{"tr"}, "trace\n"},
+		{[]string{"trace", "--fr"}, "--from\n"},
+		{[]string{"completion", ""}, "bash\n"},
+		{nil, "trace\n"},
+	} {
+		w := newWorld(t)
+		status := run(w.sys, append([]string{"/usr/local/bin/kubectl_complete-stackhop"}, tt.words...))
+		if out := w.stdout.String(); status != exitDone || !strings.Contains(out, tt.has) || !strings.HasSuffix(out, "\n:0\n") {
+			t.Errorf("%q: status %d, %q", tt.words, status, out)
+		}
+		if w.tr.closed > 0 {
+			t.Error("completing words began a trace")
+		}
+	}
+}
+
 // TestCompletionScripts lets the shells that there are read their scripts.
 func TestCompletionScripts(t *testing.T) {
 	for _, shell := range shells {

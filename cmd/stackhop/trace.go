@@ -284,7 +284,7 @@ func (a *app) announce(tr liveTracer, what string, b *bounds) {
 		ends = append(ends, "COMMAND ends")
 	}
 	if b.limit > 0 {
-		ends = append(ends, b.limit.String()+" are over")
+		ends = append(ends, b.limit.String()+" have passed")
 	}
 	if b.count > 0 {
 		ends = append(ends, plural(uint64(b.count), "traversal")+" are shown")

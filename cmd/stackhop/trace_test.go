@@ -274,6 +274,34 @@ func TestStuckOutput(t *testing.T) {
 	}
 }
 
+// TestLossIsTold: losses are told while they happen, but not again and again.
+func TestLossIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.tr.afterTick = func(n int) {
+		if n == 30 {
+			w.tr.stats.Lost["ring"] = 3
+		}
+	}
+	w.run("trace", "tcp", "--for", "5s")
+	if n := strings.Count(w.stderr.String(), "warning: events are being lost, so far ring 3\n"); n != 1 {
+		t.Errorf("told %d times: %s", n, w.stderr.String())
+	}
+}
+
+// TestSlowAttach: whoever has to wait is told for what.
+func TestSlowAttach(t *testing.T) {
+	w := newWorld(t)
+	attach := w.sys.newTracer
+	w.sys.newTracer = func(c tracer.Config) (liveTracer, error) {
+		time.Sleep(slowAttach + 200*time.Millisecond)
+		return attach(c)
+	}
+	w.run("trace", "tcp", "--count", "1")
+	if !strings.HasPrefix(w.stderr.String(), "stackhop: attaching hooks…\n") {
+		t.Errorf("stderr %s", w.stderr.String())
+	}
+}
+
 func TestTracepointsOnly(t *testing.T) {
 	w := newWorld(t)
 	w.tr.hasFunctions = false
