@@ -377,20 +377,23 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
  */
 static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 {
-	u64 skb = number(&a->skb);
 	struct packet *p = 0;
+	u64 skb = 0;
 
-	if (maybe_tracked(a->skb))
+	if (maybe_tracked(a->skb)) {
+		skb = number(&a->skb);
 		p = find_life(skb);
+	}
 	/* A sender's first hook, and any hook where not every free is seen, may
 	 * find a packet that was at the same address before. */
 	if (!p || prove_identity || how & HOW_BEGINS || !(p->flags & EVENT_MATCHED)) {
 		int flags;
 
-		if (matches(skb, how & HOW_AT_DATA))
+		if (matches(a->skb, how & HOW_AT_DATA))
 			how |= HOW_MATCHED;
 		else if (!p && !flows_used && !via_used)
 			return;
+		skb = number(&a->skb);
 		flags = admit(skb, how);
 		if (flags < 0)
 			return;

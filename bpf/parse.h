@@ -27,6 +27,22 @@ struct span {
 	u64 shinfo;
 };
 
+static __always_inline int span_of(struct skb_starts d, struct skb_ends e, u32 len, u16 nh,
+				   bool at_data, struct span *s)
+{
+	u32 off = d.data - d.head;
+
+	if (at_data)
+		nh = off;
+	if (nh == 0xffff || nh >= e.tail)
+		return -1;
+	s->start = d.head + nh;
+	s->valid = e.tail - nh;
+	s->len = len + off - nh;
+	s->shinfo = d.head + e.end;
+	return 0;
+}
+
 /*
  * at_data: the receive hook comes before the kernel sets network_header, but
  * there skb->data is the network header.
@@ -36,24 +52,23 @@ static __always_inline int find_network(u64 skb, bool at_data, struct span *s)
 	struct sk_buff *b = (void *)skb;
 	struct skb_starts d;
 	struct skb_ends e;
-	u32 len = 0, off;
+	u32 len = 0;
 	u16 nh = 0;
 
 	if (bpf_core_read(&d, sizeof(d), &b->head) || bpf_core_read(&e, sizeof(e), &b->tail) ||
-	    bpf_core_read(&len, sizeof(len), &b->len))
+	    bpf_core_read(&len, sizeof(len), &b->len) ||
+	    bpf_core_read(&nh, sizeof(nh), &b->network_header))
 		return -1;
-	off = d.data - d.head;
-	if (at_data)
-		nh = off;
-	else if (bpf_core_read(&nh, sizeof(nh), &b->network_header))
-		return -1;
-	if (nh == 0xffff || nh >= e.tail)
-		return -1;
-	s->start = d.head + nh;
-	s->valid = e.tail - nh;
-	s->len = len + off - nh;
-	s->shinfo = d.head + e.end;
-	return 0;
+	return span_of(d, e, len, nh, at_data, s);
+}
+
+/* The same for a typed pointer, without a helper call. */
+static __always_inline int find_network_typed(struct sk_buff *b, bool at_data, struct span *s)
+{
+	struct skb_starts d = { (u64)b->head, (u64)b->data };
+	struct skb_ends e = { b->tail, b->end };
+
+	return span_of(d, e, b->len, b->network_header, at_data, s);
 }
 
 struct ipv4 {

@@ -36,18 +36,20 @@ static __always_inline s32 vlan_of(u64 skb)
 	return tci & 0xfff;
 }
 
-/*
- * matches runs the user's expression. It takes plain numbers and is not static:
- * so the verifier looks at it once, by itself.
- */
-__noinline int matches(u64 skb, u32 at_data)
+/* matches runs the user's expression. skb: the hook's pointer, as it came. */
+static __noinline int matches(u64 skb, u32 at_data)
 {
 	struct sel_input in = {};
-	struct span s;
+	struct span s = {};
+	int err;
 
 	if (select_all)
 		return true;
-	if (find_network(skb, at_data, &s))
+	if (typed_skb)
+		err = find_network_typed((void *)skb, at_data, &s);
+	else
+		err = find_network(skb, at_data, &s);
+	if (err)
 		return false;
 	if (s.valid > SEL_BYTES)
 		s.valid = SEL_BYTES;
@@ -57,7 +59,7 @@ __noinline int matches(u64 skb, u32 at_data)
 	if (bpf_probe_read_kernel(in.hdr, s.valid, (void *)s.start))
 		return false;
 	in.len = s.len;
-	in.vlan = vlan_of(skb);
+	in.vlan = want_vlan ? vlan_of(skb) : -1;
 	return sel_match(&in);
 }
 

@@ -52,7 +52,9 @@ const (
 	stackhopVarSelectAll     = "select_all"
 	stackhopVarStats         = "stats"
 	stackhopVarTracked       = "tracked"
+	stackhopVarTypedSkb      = "typed_skb"
 	stackhopVarViaUsed       = "via_used"
+	stackhopVarWantVlan      = "want_vlan"
 	stackhopVarWireTypes     = "wire_types"
 )
 
@@ -146,7 +148,9 @@ type stackhopVariableSpecs struct {
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	Tracked       *ebpf.VariableSpec `ebpf:"tracked"`
+	TypedSkb      *ebpf.VariableSpec `ebpf:"typed_skb"`
 	ViaUsed       *ebpf.VariableSpec `ebpf:"via_used"`
+	WantVlan      *ebpf.VariableSpec `ebpf:"want_vlan"`
 	WireTypes     *ebpf.VariableSpec `ebpf:"wire_types"`
 }
 
@@ -203,7 +207,9 @@ type stackhopVariables struct {
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	Tracked       *ebpf.Variable `ebpf:"tracked"`
+	TypedSkb      *ebpf.Variable `ebpf:"typed_skb"`
 	ViaUsed       *ebpf.Variable `ebpf:"via_used"`
+	WantVlan      *ebpf.Variable `ebpf:"want_vlan"`
 	WireTypes     *ebpf.Variable `ebpf:"wire_types"`
 }
 

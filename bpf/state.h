@@ -12,6 +12,12 @@ const volatile u32 select_all = 0;
  * every free is seen (tracepoints only). */
 const volatile u32 prove_identity = 0;
 const volatile u32 count_hits = 0;
+/* At hooks where packets are selected, the skb is a typed pointer: its fields
+ * are loaded directly. Kernels without trampolines have only kprobes there, and
+ * every field takes a helper call. */
+const volatile u32 typed_skb = 0;
+/* The expression asks for the VLAN. */
+const volatile u32 want_vlan = 0;
 /* Follow one connection in so many; 0 and 1: all. */
 const volatile u32 sample = 0;
 /* Events that a CPU may send in RATE_WINDOW; what comes beyond begins no new

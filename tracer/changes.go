@@ -13,7 +13,7 @@ import (
 // are seen before that all the same, by the tracepoints.
 const (
 	devicesEvery  = 100 * time.Millisecond
-	servicesEvery = time.Second
+	servicesEvery = 3 * time.Second
 	flowsEvery    = 30 * time.Second
 )
 

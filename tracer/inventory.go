@@ -50,7 +50,7 @@ const maxProcesses = 1 << 16
 // refreshEvery is how often namespaces are looked for without being asked;
 // lookAgain how soon after an unknown one was seen.
 const (
-	refreshEvery = 2 * time.Second
+	refreshEvery = 5 * time.Second
 	lookAgain    = 20 * time.Millisecond
 )
 

@@ -20,6 +20,8 @@ type kernel struct {
 	symbols atomic.Pointer[symbols]
 	types   *btf.Spec
 	cache   *btf.Cache
+	// trampolines says that fentry works here; checkFunctionHooks finds out.
+	trampolines bool
 }
 
 // errNoBTF says that the kernel describes no types.

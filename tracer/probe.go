@@ -22,6 +22,7 @@ import (
 func (k *kernel) checkFunctionHooks() error {
 	ferr := tryFunctionHook(ebpf.Tracing)
 	if ferr == nil {
+		k.trampolines = true
 		return nil
 	}
 	kerr := tryFunctionHook(ebpf.Kprobe)

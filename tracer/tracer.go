@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +134,9 @@ func (t *Tracer) load() error {
 			return fmt.Errorf("compile selection: %w", err)
 		}
 	}
-	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0}
+	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0,
+		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
+		"want_vlan": b2u(t.cfg.Select != nil && strings.Contains(t.cfg.Select.String(), "vlan"))}
 	online, err := onlineCPUs()
 	if err != nil {
 		return err
