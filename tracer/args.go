@@ -37,15 +37,12 @@ func resolveBTF(r *row, params []btf.FuncParam) (*resolved, error) {
 	res := &resolved{params: len(params), deref: r.derefSlot()}
 	skb := paramOfType(params, "sk_buff")
 	switch {
+	case r.skb > 0:
+		skb = int(r.skb)
 	case r.derefSkb:
 		skb = 1
-	case r.prog == "conn_new":
-		skb = 0
-	case skb == 0:
+	case skb == 0 && !r.noSkb:
 		return nil, fmt.Errorf("%s has no struct sk_buff *: %w", r.name, errNoArgument)
-	}
-	if r.noBTF.skb > 1 && skb != 0 && r.prog == "merge" {
-		skb = int(r.noBTF.skb) // two skbs: the one that is merged comes second
 	}
 	res.add(bpf.ArgSkb, skb)
 	res.add(bpf.ArgNet, paramOfType(params, "net"))
@@ -64,7 +61,7 @@ func resolvePositions(r *row) (*resolved, error) {
 	if r.derefSkb {
 		skb = 1
 	}
-	if skb == 0 && r.prog != "conn_new" {
+	if skb == 0 && !r.noSkb {
 		return nil, fmt.Errorf("%s: no BTF, and no known position of the skb: %w", r.name, errNoArgument)
 	}
 	res.add(bpf.ArgSkb, int(skb))
@@ -72,6 +69,15 @@ func resolvePositions(r *row) (*resolved, error) {
 	res.add(bpf.ArgSk, int(r.noBTF.sk))
 	res.add(bpf.ArgState, int(r.noBTF.state))
 	return res, res.addExtra(r, 6)
+}
+
+// onlySkb is for tc programs, whose context is the skb.
+func onlySkb() *resolved {
+	res := &resolved{deref: -1}
+	for off := int16(0); off < bpf.ArgHook; off += 8 {
+		res.add(off, 0)
+	}
+	return res
 }
 
 func (res *resolved) add(offset int16, n int) {

@@ -46,8 +46,7 @@ func newHooks() []*hook {
 func (k *kernel) plan(r *row) (how string, res *resolved, ctx handover, err error) {
 	switch r.at {
 	case onTC:
-		return "tc", &resolved{deref: -1, slots: []slot{{offset: bpf.ArgSkb}, {offset: bpf.ArgNet}, {offset: bpf.ArgSk}, {offset: bpf.ArgState},
-			{offset: bpf.ArgA}, {offset: bpf.ArgB}, {offset: bpf.ArgC}}}, contextSkb, nil
+		return "tc", onlySkb(), contextSkb, nil
 	case onTracepoint:
 		params := k.tracepoint(r.symbol())
 		if params == nil {

@@ -35,6 +35,10 @@ type row struct {
 	// a, b and c are what the program takes beyond skb, net, sock and state.
 	a, b, c arg
 	noBTF   positions
+	// skb is the argument's number where there are two of them; noSkb says that
+	// there is none, and that the program knows the skb from a hook before.
+	skb   uint8
+	noSkb bool
 	// derefSkb marks a function whose first argument points to a structure that
 	// begins with the skb's address; derefA that a points to such a one.
 	derefSkb, derefA bool
@@ -111,7 +115,7 @@ var table = []row{
 	{name: "ip6_frag_next", at: onReturn, prog: "clone", station: events.StationFragment, a: returned(), means: "a fragment was cut off"},
 	{name: "ip_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
 	{name: "ip6_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
-	{name: "skb_gro_receive", at: onReturn, prog: "merge", station: events.StationMerge, noBTF: positions{skb: 2}, a: nth(1), b: returned(), means: "merged into another packet by GRO"},
+	{name: "skb_gro_receive", at: onReturn, prog: "merge", station: events.StationMerge, skb: 2, a: nth(1), b: returned(), means: "merged into another packet by GRO"},
 
 	// Socket and IP output.
 	{name: "__ip_local_out", prog: "socket_out", station: events.StationSocketOut, required: true, means: "a socket, or the kernel itself, sends"},
@@ -162,7 +166,7 @@ var table = []row{
 	{name: "ip_vs_local_request4", prog: "netfilter", station: events.StationIPVSIn, noBTF: positions{skb: 2, state: 3}, kernels: "5.10", means: "is it for a virtual service?"},
 	{name: "ip_vs_remote_request6", prog: "netfilter", station: events.StationIPVSIn, noBTF: positions{skb: 2, state: 3}, kernels: "5.10", means: "is it for a virtual service?"},
 	{name: "ip_vs_schedule", prog: "schedule", station: events.StationIPVSSchedule, noBTF: positions{skb: 2}, means: "a virtual service looks for a real server"},
-	{name: "ip_vs_conn_new", prog: "conn_new", station: events.StationIPVSConn, a: nth(3), b: nth(4), c: nth(2), means: "a real server was chosen"},
+	{name: "ip_vs_conn_new", prog: "conn_new", station: events.StationIPVSConn, noSkb: true, a: nth(3), b: nth(4), c: nth(2), means: "a real server was chosen"},
 	{name: "ip_vs_nat_xmit", prog: "path", station: events.StationIPVSXmit, noBTF: positions{skb: 1}, means: "sent to the real server, by NAT"},
 	{name: "ip_vs_nat_xmit_v6", prog: "path", station: events.StationIPVSXmit, noBTF: positions{skb: 1}, means: "sent to the real server, by NAT"},
 	{name: "ip_vs_dr_xmit", prog: "path", station: events.StationIPVSXmit, noBTF: positions{skb: 1}, means: "sent to the real server, by its link address"},

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
+)
+
+func veth(peer uint32) device {
+	return device{Device: events.Device{Name: "veth", Kind: "veth", PeerIfindex: peer}, peerID: -1}
+}
+
+func TestLinkPeers(t *testing.T) {
+	tests := []struct {
+		name    string
+		devices map[deviceKey]device
+		want    map[deviceKey]uint32 // the peer's namespace
+	}{
+		{"a pair", map[deviceKey]device{{1, 5}: veth(2), {9, 2}: veth(5)}, map[deviceKey]uint32{{1, 5}: 9, {9, 2}: 1}},
+		{"both in one namespace", map[deviceKey]device{{1, 5}: veth(6), {1, 6}: veth(5)}, map[deviceKey]uint32{{1, 5}: 1, {1, 6}: 1}},
+		{"the other end is not known", map[deviceKey]device{{1, 5}: veth(2)}, map[deviceKey]uint32{{1, 5}: 0}},
+		{"the other end names somebody else", map[deviceKey]device{{1, 5}: veth(2), {9, 2}: veth(7)}, map[deviceKey]uint32{{1, 5}: 0, {9, 2}: 0}},
+		{"its own number", map[deviceKey]device{{1, 2}: veth(2), {9, 2}: veth(2)}, map[deviceKey]uint32{{1, 2}: 9, {9, 2}: 1}},
+		{"alone with its own number", map[deviceKey]device{{1, 2}: veth(2)}, map[deviceKey]uint32{{1, 2}: 0}},
+		{"not a veth", map[deviceKey]device{{1, 5}: {Device: events.Device{Name: "eth0"}}, {9, 2}: veth(5)}, map[deviceKey]uint32{{1, 5}: 0, {9, 2}: 0}},
+		// Pods often have the same numbers; without a namespace to ask none is chosen.
+		{"two that fit", map[deviceKey]device{{1, 5}: veth(2), {8, 2}: veth(5), {9, 2}: veth(5)}, map[deviceKey]uint32{{1, 5}: 0, {8, 2}: 1, {9, 2}: 1}},
+		{"nothing", map[deviceKey]device{}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			linkPeers(&snapshot{devices: tt.devices})
+			for key, want := range tt.want {
+				if got := tt.devices[key].PeerNetns; got != want {
+					t.Errorf("%v: peer in %d, want %d", key, got, want)
+				}
+			}
+		})
+	}
+}
+
+// Two pods whose devices have the same numbers are told apart by the number that
+// their node gives to their namespaces.
+func TestNativePeersOfTwins(t *testing.T) {
+	c := newCluster(t, 2)
+	k, err := readKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := newInventory(c.names(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, found := inv.now.Load(), 0
+	for key, dev := range s.devices {
+		for _, p := range c.pods {
+			if key.netns == p.inode && dev.Name == "eth0" {
+				found++
+				if peer, ok := s.devices[deviceKey{dev.PeerNetns, dev.PeerIfindex}]; !ok || peer.Name != p.host {
+					t.Errorf("%s eth0: the other end is %q in %d, want %s", p.name, peer.Name, dev.PeerNetns, p.host)
+				}
+				if !slices.Contains(dev.Addrs, p.addr) {
+					t.Errorf("%s eth0: addresses %v, want %s", p.name, dev.Addrs, p.addr)
+				}
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("found %d of 2 pods", found)
+	}
+	if ns := inv.Namespace(c.pods[0].inode); ns.Kind != events.KindPod || ns.Node != c.node {
+		t.Errorf("pod a is %+v", ns)
+	}
+}
+
+func TestNotice(t *testing.T) {
+	inv := &inventory{wake: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{7: {}}}
+	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}, processes: map[uint32]process{5: {}}})
+	tests := []struct {
+		name string
+		e    events.Event
+		wake bool
+	}{
+		{"all known", events.Event{Netns: 1, Ifindex: 2, Socket: events.Socket{Inode: 5}}, false},
+		{"no numbers", events.Event{}, false},
+		{"namespace", events.Event{Netns: 3}, true},
+		{"device", events.Event{Netns: 1, Ifindex: 3}, true},
+		{"process", events.Event{Netns: 1, Socket: events.Socket{Inode: 6}}, true},
+		{"process that was not found", events.Event{Netns: 1, Socket: events.Socket{Inode: 7}}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inv.notice(&tt.e)
+			select {
+			case <-inv.wake:
+				if !tt.wake {
+					t.Error("looks for what it knows")
+				}
+			default:
+				if tt.wake {
+					t.Error("does not look")
+				}
+			}
+		})
+	}
+	if _, ok := inv.wanted[6]; !ok || len(inv.wanted) != 1 {
+		t.Errorf("sockets to look for: %v", inv.wanted)
+	}
+}
+
+func TestFindNetns(t *testing.T) {
+	self, err := netnsInode("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findNetns(events.NetnsName{PID: uint32(os.Getpid())}); err != nil || got != self {
+		t.Errorf("by process: %d, %v; want %d", got, err, self)
+	}
+	for _, name := range []string{"", "..", "../../etc/passwd", "a/b", "nul\x00", "there-is-no-such"} {
+		if got, err := findNetns(events.NetnsName{Name: name}); err == nil && name != ".." {
+			t.Errorf("%q is namespace %d", name, got)
+		}
+	}
+}
+
+func TestDropReasons(t *testing.T) {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := dropReasons(types)
+	if len(reasons) == 0 {
+		t.Skip("this kernel is older than 5.17: it has no drop reasons")
+	}
+	found := false
+	for _, name := range reasons {
+		found = found || name == "NO_SOCKET"
+	}
+	if !found {
+		t.Errorf("NO_SOCKET is not among %d reasons", len(reasons))
+	}
+}
+
+func TestParseCPUs(t *testing.T) {
+	tests := []struct {
+		list string
+		want []uint32
+	}{
+		{"0", []uint32{0}}, {"0-3", []uint32{0, 1, 2, 3}}, {"0-1,4,6-7", []uint32{0, 1, 4, 6, 7}},
+		{"", nil}, {"a", nil}, {"3-1", nil}, {"0-", nil}, {"-1", nil}, {"0,,1", nil}, {"0-99999999", nil},
+	}
+	for _, tt := range tests {
+		got, err := parseCPUs(tt.list)
+		if (err == nil) != (tt.want != nil) || err == nil && !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %v, %v; want %v", tt.list, got, err, tt.want)
+		}
+	}
+}
+
+func TestLeadsTo(t *testing.T) {
+	service := virtualService{proto: 6, address: netip.MustParseAddrPort("10.0.0.1:80"), real: []netip.AddrPort{netip.MustParseAddrPort("172.16.0.2:8080")}}
+	tests := []struct {
+		expr string
+		want bool
+	}{
+		{"host 172.16.0.2", true}, {"port 8080", true}, {"host 10.0.0.1", false},
+		{"host 192.0.2.1", false}, {"udp port 8080", false}, {"tcp port 80", false},
+	}
+	for _, tt := range tests {
+		e, err := pcapexpr.Parse(tt.expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := leadsTo(e, service); got != tt.want {
+			t.Errorf("%q: %v, want %v", tt.expr, got, tt.want)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	e := expression(t, "tcp")
+	tests := []struct {
+		name string
+		cfg  Config
+		ok   bool
+	}{
+		{"nothing", Config{}, false},
+		{"all", Config{All: true}, true},
+		{"selection", Config{Select: e}, true},
+		{"both", Config{Select: e, All: true}, false},
+		{"hook set", Config{All: true, Hooks: "some"}, false},
+		{"ring of 5000", Config{All: true, RingBytes: 5000}, false},
+		{"ring too small", Config{All: true, RingBytes: 2048}, false},
+		{"negative packets", Config{All: true, MaxPackets: -1}, false},
+		{"too many packets", Config{All: true, MaxPackets: 1 << 23}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.cfg.validate()
+			if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrConfig) {
+				t.Errorf("error %v", err)
+			}
+			if err == nil && (tt.cfg.RingBytes == 0 || tt.cfg.MaxPackets == 0 || tt.cfg.Poll == 0 || tt.cfg.Warn == nil) {
+				t.Errorf("no defaults: %+v", tt.cfg)
+			}
+		})
+	}
+}
