@@ -5,10 +5,17 @@ KERNELS ?= 5.10 6.1 6.12 6.18 7
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
+# Where tests and checks put what they make.
+SCRATCH := .cache/scratch
+FUZZ    ?= 5s
+# FOLDER:TARGET of every fuzz test there is.
+FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's,/[^/]*_test.go:func ,:,')
+
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate fmt lint lab lab-kernels lab-check clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab demo captures bench-quick clean bin/stackhop bin/lab
+$(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +32,75 @@ bin/lab:
 generate: ## Compile the BPF programs (clang-19, libbpf-dev)
 	go generate ./bpf
 
+check-generate: ## Is the committed BPF object what the sources give?
+	@cp bpf/stackhop_bpfel.o bpf/stackhop_bpfel.go $(SCRATCH)/ && go generate ./bpf && \
+	if cmp -s bpf/stackhop_bpfel.o $(SCRATCH)/stackhop_bpfel.o && cmp -s bpf/stackhop_bpfel.go $(SCRATCH)/stackhop_bpfel.go; then \
+		echo "the BPF object is what the sources give"; \
+	else \
+		echo "bpf/stackhop_bpfel.o or .go is not what the sources give: it has been made anew, commit it" >&2; exit 1; \
+	fi
+
+lint: ## gofmt, go vet
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	go vet -tags lab ./...
+
+cross: ## Build for every system that is supported
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o $(SCRATCH)/ ./cmd/stackhop
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o $(SCRATCH)/ ./cmd/stackhop
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o $(SCRATCH)/ ./cmd/stackhop
+
+fuzz: ## Each fuzz target for a while (FUZZ=5s)
+	@for t in $(FUZZ_TARGETS); do \
+		go test $${t%%:*} -run '^$$' -fuzz "^$${t##*:}\$$" -fuzztime $(FUZZ) || exit 1; \
+	done
+
+test: setup ## Everything: unit, native (root), fuzzing, five kernels in the lab
+	@rm -f $(SCRATCH)/stages; export STAGES=$(SCRATCH)/stages; ok=0; \
+	scripts/stage generate $(MAKE) -s check-generate || ok=1; \
+	scripts/stage lint $(MAKE) -s lint || ok=1; \
+	scripts/stage unit go test -json -race -timeout 20m -skip '^TestNativeChurn' ./... || ok=1; \
+	scripts/stage churn go test -json -timeout 15m -run '^TestNativeChurn' ./tracer || ok=1; \
+	scripts/stage cross $(MAKE) -s cross || ok=1; \
+	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 45m ./scripts/labtest || ok=1; \
+	scripts/stage --sum && exit $$ok
+
+test-unit: ## What needs no root, with the race detector
+	go test -race -skip '^TestNative' ./...
+
+test-native: ## What traces real packets in this kernel (root)
+	go test -timeout 15m -run '^TestNative' ./tracer
+
+fmt: ## Format the Go sources
+	gofmt -w bpf cmd events scripts tracer
+
+setup: ## Install what building and testing need (Debian 12, root)
+	scripts/setup
+
 lab: bin/lab ## A shell in the reference cluster, in a virtual machine (KERNEL=6.12)
 	scripts/vm shell -k $(KERNEL)
+
+demo: setup bin/stackhop bin/lab ## The ten cases, expected against seen (KERNEL=6.12; HERE=1: in this kernel)
+ifdef HERE
+	scripts/here
+else
+	@echo "booting Linux $(KERNEL) under emulation; the cases take about half a minute" >&2
+	scripts/vm run -k $(KERNEL) -t 600 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab serve -detach && lab verify'
+endif
+
+test-lab: ## The lab's checks alone, on all kernels
+	go test -tags lab -count=1 -timeout 45m -v ./scripts/labtest
+
+lab-check: bin/stackhop bin/lab ## The lab's checks on one kernel (KERNEL=6.12, CHECKS="cases churn")
+	scripts/vm run -k $(KERNEL) -t 1200 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab check $(CHECKS)'
+
+captures: bin/stackhop bin/lab ## Record the cases' events on all kernels, for the tests of stitching
+	scripts/captures $(KERNELS)
+	go test ./events -run TestCaptures -update-stitch
+
+bench-quick: bin/stackhop bin/lab ## Request rate in the lab: untraced, nothing selected, everything selected
+	scripts/vm run -k $(KERNEL) -t 900 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab bench'
 
 lab-kernels: ## Fetch the lab's kernels
 	scripts/kernels $(KERNELS)

@@ -205,9 +205,13 @@ func (c *headerCollector) event(e *Event) {
 			c.h.Processes = append(c.h.Processes, CaptureProcess{i, comm, pid})
 		}
 	}
-	if e.Ext == ExtHeader {
-		c.address(e.Header.Src, e.Header.SrcPort)
-		c.address(e.Header.Dst, e.Header.DstPort)
+	if h := &e.Header; e.Ext == ExtHeader {
+		src, dst := h.SrcPort, h.DstPort
+		if !hasPorts(h) { // an ICMP echo's identifier is none
+			src, dst = 0, 0
+		}
+		c.address(h.Src, src)
+		c.address(h.Dst, dst)
 	}
 }
 

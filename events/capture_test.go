@@ -62,6 +62,20 @@ func TestCaptureRoundTrip(t *testing.T) {
 	}
 }
 
+// TestCaptureNamesEcho: the identifier of an echo is no port to name its end by.
+func TestCaptureNamesEcho(t *testing.T) {
+	l := newLab()
+	evs := l.script(t).add("centos/eth0 __ip_local_out h=172.23.96.23:77>192.168.13.23:77 icmp=8/0\n").events
+	h := NewCaptureHeader(l.hooks, l, evs)
+	names, err := newCaptureNames(&h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names.Address("172.23.96.23", 0); got.Pod != "default/centos" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestReadCaptureErrors(t *testing.T) {
 	const head = `{"capture":1,"has_functions":true,"hooks":[{"id":1,"name":"f","station":"ip-in"}],"namespaces":[],"devices":[]}` + "\n"
 	for _, tt := range []struct{ name, text, want string }{

@@ -4,6 +4,7 @@ package events
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -125,9 +126,12 @@ func copyWord(r *route) string {
 	}
 }
 
-// noteWait says how long a packet waited for its neighbour's link address, if
-// it did: the probe that the kernel sends then is made from a copy of it.
-func (b *builder) noteWait(p *packet, fork int, probe *packet) {
+// wait is a packet's stay at a neighbour whose link address was not known.
+type wait struct{ from, to *step }
+
+// findWait notices that a packet waited for its neighbour's link address: the
+// probe that the kernel sends then is made from a copy of it.
+func (b *builder) findWait(p *packet, fork int, probe *packet) {
 	if fork == 0 || fork == len(p.steps) || p.steps[fork-1].station != StationNeighbour {
 		return
 	}
@@ -136,9 +140,26 @@ func (b *builder) noteWait(p *packet, fork int, probe *packet) {
 			return
 		}
 	}
-	at := &p.steps[fork-1]
-	b.notes = append(b.notes, fmt.Sprintf("waited %s for the link address of its next hop (%s %s)",
-		lapse(since(at.time, p.steps[fork].time)), b.s.netnsName(at.netns), b.s.deviceName(at.netns, at.ifindex)))
+	w := wait{&p.steps[fork-1], &p.steps[fork]}
+	if !slices.Contains(b.waits, w) { // each of its tries is made from a copy
+		b.waits = append(b.waits, w)
+	}
+}
+
+// waitNote says how long a packet waited for link addresses on a run; "" if it
+// did not.
+func (b *builder) waitNote(r *run) string {
+	var places []string
+	for _, w := range b.waits {
+		if b.s.observed(w.from.netns) && w.from.time >= r.hops[0].time && w.from.time <= r.hops[len(r.hops)-1].time {
+			places = append(places, fmt.Sprintf("%s at %s %s", lapse(since(w.from.time, w.to.time)),
+				b.s.netnsName(w.from.netns), b.s.deviceName(w.from.netns, w.from.ifindex)))
+		}
+	}
+	if places == nil {
+		return ""
+	}
+	return "waited for the link address of its next hop: " + strings.Join(places, ", ")
 }
 
 // wordCounts counts words in the order of their first appearance.

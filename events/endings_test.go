@@ -52,6 +52,11 @@ var endings = []struct {
 	{"accept queue", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", 1.5, Terminated, "socket", "listen-overflow", "its accept queue is full"},
 	{"backlog full", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog\npod kfree_skb reason=SOCKET_BACKLOG", 1.5, Terminated, "socket", "backlog-full", "backlog of 172.23.97.2:81 is full"},
 	{"in the backlog", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog", 1.5, InFlight, "socket", "", "waiting in the backlog of its socket"},
+	{"joined in the backlog", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog task=nginx:512\npod kfree_skb_partial", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
+	{"freed in the backlog", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog\npod consume_skb", 1.5, Incomplete, "socket", "consumed", "freed without a drop or a delivery"},
+	{"joined by GRO", fromEth + "real/eth0 kfree_skb reason=NOT_SPECIFIED site=skb_release_data", 0.5, Incomplete, "gro", "merged", "incomplete: merged into another packet by GRO"},
+	{"other host, 5.10", fromEth + "real/eth0 kfree_skb site=ip_rcv_core.constprop.0", 0.5, Terminated, "ip", "other-host", "another host's"},
+	{"no header for a moment", fromEth + "real/cni0 ip_output h=:0>:0\nreal/eth0 net_dev_start_xmit", 1, LeftNode, "device", "", "left the node by eth0"},
 	{"time wait", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_timewait\npod consume_skb", 2, Delivered, "socket", "", "to a connection in TIME_WAIT"},
 	{"rule", fromEth + "real/eth0 nf_hook_slow nf=2\nreal/eth0 nf_conntrack_in\nreal/eth0 nft_do_chain nf=2\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "0.5 stacks, terminated in netfilter: dropped by a rule in netfilter FORWARD (nft_do_chain)"},
 	{"rule, 5.10", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "netfilter INPUT (ipt_do_table)"},
@@ -62,14 +67,14 @@ var endings = []struct {
 	{"server gone", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 ip_vs_in_hook\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "ipvs", "destination-gone", "172.23.97.2:81 is gone"},
 	{"rp_filter behind a table", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb reason=IP_RPFILTER site=ip_rcv_finish_core", 0.5, Terminated, "routing", "rp-filter", "198.51.100.9:5555 is not reached by eth0"},
 	{"route, 5.10", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb site=ip_rcv_finish_core", 0.5, Terminated, "routing", "no-route", "no route"},
-	{"prohibited", fromEth + "real/eth0 ip_error\nreal/eth0 kfree_skb site=ip_error", 0.5, Terminated, "routing", "unreachable", "172.23.97.2:81 is unreachable"},
+	{"prohibited", fromEth + "real/eth0 ip_error\nreal/eth0 kfree_skb site=ip_error", 0.5, Terminated, "routing", "unreachable", "172.23.97.2:81 is unreachable from real"},
 	{"ttl", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=11/0\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "ttl", "its TTL ended"},
 	{"mtu", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=3/4\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "too-big", "60 bytes are too big"},
 	{"neighbour", fromEth + "real/eth0 ip_forward\nreal/cni0 ip_output\nreal/cni0 ip_finish_output2\nreal/cni0 __icmp_send icmp=3/1\nreal/cni0 kfree_skb reason=NEIGH_FAILED site=arp_error_report", 0.5, Terminated, "neighbour", "unresolved", "(cni0)"},
 	{"waits for a neighbour", fromEth + "real/eth0 ip_forward\nreal/cni0 ip_finish_output2", 0.5, InFlight, "neighbour", "", "last seen waiting for a neighbour's link address, at ip_finish_output2 on real (cni0)"},
 	{"other host", fromEth + "real/eth0 kfree_skb reason=OTHERHOST site=ip_rcv_core", 0.5, Terminated, "ip", "other-host", "another host's"},
 	{"icmp6, freed as a drop", "real/eth0 netif_receive_skb h=[fe80::9]:0>[ff02::1]:0 icmp=136/0\nreal/eth0 ip_rcv_core\nreal/eth0 ip_local_deliver\nreal/eth0 icmpv6_rcv\nreal kfree_skb site=icmpv6_rcv", 1, Delivered, "icmp", "", "delivered to real: ICMP 136/0, neighbour advertisement"},
-	{"no such group here", "real/eth0 netif_receive_skb h=[fe80::9]:0>[ff02::1:ff00:24]:0 icmp=135/0\nreal/eth0 ip_rcv_core\nreal kfree_skb reason=NOT_SPECIFIED site=ip6_mc_input", 0.5, Terminated, "ip", "other-host", "nobody here listens to ff02::1:ff00:24"},
+	{"no such group here", "real/eth0 netif_receive_skb h=[fe80::9]:0>[ff02::1:ff00:24]:0 icmp=135/0\nreal/eth0 ip_rcv_core\nreal kfree_skb reason=NOT_SPECIFIED site=ip6_mc_input", 0.5, Terminated, "ip", "other-host", "nobody in real listens to ff02::1:ff00:24"},
 	{"redirect through NAT", "other=9\nreal __ip_local_out h=172.23.97.1:0>198.51.100.9:0 icmp=5/1 inner=198.51.100.9:5>172.23.97.1:80\nreal nf_hook_slow nf=3\nreal nf_conntrack_in\nreal kfree_skb site=nf_hook_slow", 0.5, Terminated, "conntrack", "nat-redirect", "0.5 stacks, terminated in conntrack: NAT passes on no ICMP redirect"},
 	{"unknown reason", fromEth + "real/eth0 ip_forward\nreal/eth0 kfree_skb reason=SOME_NEW_REASON site=some_function", 0.5, Terminated, "forward", "some-new-reason", "dropped at some_function (SOME_NEW_REASON)"},
 	{"no reason at all", fromEth + "real/eth0 kfree_skb", 0.5, Terminated, "ip", "dropped", "dropped at an unknown function"},
@@ -142,6 +147,21 @@ func TestResetIsAnEndpoints(t *testing.T) {
 				t.Errorf("caused by %q, want %q", out[1].CausedBy, out[0].ID)
 			}
 		})
+	}
+}
+
+// TestResetBeside: the REJECT of a bridged frame sends its RST out of the port
+// at once, past IP. It is known for what it is by its cause.
+func TestResetBeside(t *testing.T) {
+	l := newLab()
+	out, _ := stitch(l, l.script(t).add(toPod("S")+"real/vethpod nf_hook_slow nf=2\nreal/vethpod ipt_do_table nf=2\nreal/vethpod nf_send_reset\n"+
+		"other=1\npkt=2\nreply\nreal/vethpod net_dev_queue h=172.23.97.2:81>198.51.100.9:5555,R\nreal/vethpod net_dev_start_xmit\n"+
+		"pod/eth0 netif_receive_skb\npod/eth0 ip_rcv_core\npod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\n").events, nil)
+	if len(out) != 2 {
+		t.Fatalf("%d traversals, want 2", len(out))
+	}
+	if rst := out[1]; rst.Visits[0].Entered != ViaKernel || rst.Stacks != 1.5 || rst.Verdict != Delivered || !rst.Complete {
+		t.Errorf("entered %s, %v stacks: %s", rst.Visits[0].Entered, rst.Stacks, rst.Summary)
 	}
 }
 

@@ -65,7 +65,7 @@ type Event struct {
 	ICMPType uint8          // StationICMPSend
 	ICMPCode uint8          // StationICMPSend
 	Backend  netip.AddrPort // StationIPVSConn: the real server chosen
-	Socket   Socket         // StationSocketOut, StationSocketIn: the socket
+	Socket   Socket         // StationSocketOut, StationIPOut, StationSocketIn, StationBacklog, StationRawIn: the socket
 	Ext      Ext            // which of the two below are set
 	Header   Header         // the packet's headers, when first seen or changed
 	CT       Conntrack      // the packet's conntrack entry, when first seen or changed

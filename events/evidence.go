@@ -19,7 +19,7 @@ type evidence struct {
 	icmp     int  // the ICMP error it was answered with; -1: none
 	reset    bool // answered with an RST
 	hdr      *Header
-	dev      string
+	dev, ns  string
 	rejected string // in words
 }
 
@@ -34,7 +34,7 @@ const (
 // what lies behind that happened at another place.
 func (b *builder) evidence(hops []hop) evidence {
 	n := len(hops) - 1
-	ev := evidence{chain: -1, icmp: -1, hdr: hops[n].hdr}
+	ev := evidence{chain: -1, icmp: -1, hdr: hops[n].hdr, ns: b.s.netnsName(hops[n].netns)}
 	ev.kernel = b.s.dropReason(hops[n].val)
 	ev.site = b.s.names.Symbol(hops[n].loc)
 	if hops[n].ifindex != 0 {
@@ -177,7 +177,7 @@ func (ev *evidence) fill(b *builder, say string) string {
 		hook = b.s.hookName(ev.by.hook)
 	}
 	return strings.NewReplacer(
-		"{dst}", dst, "{src}", src, "{length}", length, "{nosocket}", noSocket, "{hook}", hook,
+		"{dst}", dst, "{src}", src, "{ns}", ev.ns, "{length}", length, "{nosocket}", noSocket, "{hook}", hook,
 		"{chain}", chainWords(ev.chain), "{answer}", ev.rejected, "{kernel}", ev.kernel,
 		"{site}", orWords(ev.site, "an unknown function"), "{dev}", orWords(ev.dev, "its device"),
 	).Replace(say)

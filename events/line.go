@@ -193,7 +193,10 @@ func natText(n *NAT) string {
 			from, to = fromSrc, toSrc
 		}
 	}
-	s := Safe(n.Kind) + " " + from + " → " + to + " by " + Safe(n.By)
+	s := Safe(n.Kind) + " " + from + " → " + to
+	if n.By != byUnknown {
+		s += " by " + Safe(n.By)
+	}
 	if n.Masquerade {
 		s += " (masquerade)"
 	}

@@ -4,6 +4,7 @@ package events
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -39,6 +40,7 @@ type builder struct {
 	cut    bool // there were more than that, or more events than are kept
 	lost   int  // events missing in the whole lineage
 	copies copies
+	waits  []wait
 	notes  []string
 }
 
@@ -79,7 +81,7 @@ func (p *packet) top() *packet {
 
 // root gives out the traversals of one root packet.
 func (b *builder) root(root *packet, evicted bool) {
-	b.cut, b.lost, b.copies, b.notes = false, 0, copies{}, nil
+	b.cut, b.lost, b.copies, b.waits, b.notes = false, 0, copies{}, nil, nil
 	for _, p := range root.group.packets {
 		p.seen = false
 	}
@@ -119,7 +121,7 @@ func (b *builder) follow(p *packet, from int, prefix []hop) route {
 		way := b.follow(c, 0, p.hops(from, fork, prefix))
 		if c.born == StationClone {
 			clones = append(clones, way)
-			b.noteWait(p, fork, c)
+			b.findWait(p, fork, c)
 		} else {
 			parts = append(parts, way)
 			lastFork = fork
@@ -179,7 +181,7 @@ func (b *builder) worst(p *packet, own route, parts []route, lastFork int) route
 		if word == "fragments" && w.end.verdict == Delivered {
 			// A socket gets only what was joined from all fragments. The
 			// others end without a trace where they are joined.
-			b.notes = append(b.notes, fmt.Sprintf("sent as %d fragments", len(parts)))
+			b.note(fmt.Sprintf("sent as %d fragments", len(parts)))
 			return w
 		}
 		if w.end.verdict == Delivered || w.end.verdict == LeftNode {
@@ -193,8 +195,15 @@ func (b *builder) worst(p *packet, own route, parts []route, lastFork int) route
 	if arrived < len(parts) {
 		note += fmt.Sprintf(", %d of them arrived", arrived)
 	}
-	b.notes = append(b.notes, note)
+	b.note(note)
 	return worst
+}
+
+// note keeps a note, once: a packet may be joined and cut again at each node.
+func (b *builder) note(text string) {
+	if !slices.Contains(b.notes, text) {
+		b.notes = append(b.notes, text)
+	}
 }
 
 // hops appends the packet's steps from, to (exclusive) to a copy of prefix.
@@ -233,7 +242,8 @@ func (b *builder) resolve(hops []hop) {
 		if h.step.netns != 0 && (h.station != StationEnd || netns == 0) {
 			netns = h.step.netns
 		}
-		if h.extKind == ExtHeader && h.ext >= 0 {
+		// There may be no IP header to read at some moments of a packet's way.
+		if h.extKind == ExtHeader && h.ext >= 0 && h.p.headers[h.ext].Src.IsValid() {
 			hdr = &h.p.headers[h.ext]
 		}
 		h.netns, h.hdr = netns, hdr

@@ -31,7 +31,8 @@ func TestCopies(t *testing.T) {
 		{"flood, for the copy", in + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\n" + up + "pkt=1\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\npod/eth0 netif_receive_skb\npod/eth0 ip_rcv_core\npod/eth0 kfree_skb reason=OTHERHOST\n", "the bridge flooded it: 1 more copy", "delivered"},
 		{"flood, the rest goes up", in + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod nf_hook_slow nf=2\nreal/vethpod net_dev_start_xmit\n" + up + "pkt=1\nreal/eth0 br_pass_frame_up\nreal/cni0 netif_receive_skb\nreal/cni0 ip_rcv_core\nreal/cni0 nf_hook_slow nf=0\nreal kfree_skb site=ip6_mc_input\n", "the bridge flooded it: 1 more copy", "delivered"},
 		{"flood, a copy is refused", in + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod nf_hook_slow nf=2\nreal/vethpod kfree_skb reason=NETFILTER_DROP\npkt=1\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\n" + up, "the bridge flooded it: 1 more copy, 1 ended in netfilter", "delivered"},
-		{"neighbour's probe", in + "real/cni0 ip_finish_output2\npkt=2\nother=1\nreal skb_clone\nreal consume_skb\npkt=1\nreal/vethpod net_dev_start_xmit\n" + up, "waited 3.0µs for the link address of its next hop (real cni0)", "delivered"},
+		{"neighbour's probe", in + "real/cni0 ip_finish_output2\npkt=2\nother=1\nreal skb_clone\nreal consume_skb\npkt=1\nreal/vethpod net_dev_start_xmit\n" + up, "waited for the link address of its next hop: 3.0µs at real cni0", "delivered"},
+		{"neighbour's probes", in + "real/cni0 ip_finish_output2\npkt=2\nother=1\nreal skb_clone\nreal consume_skb\npkt=3\nother=1\nreal skb_clone\nreal consume_skb\npkt=1\nreal/vethpod net_dev_start_xmit\n" + up, "waited for the link address of its next hop: 5.0µs at real cni0", "delivered"},
 		{"error queue", in + "real/vethpod net_dev_start_xmit\n" + strings.Replace(up, "pod consume_skb\n", "pkt=2\nother=1\npod skb_clone\npkt=1\npod consume_skb\npkt=2\npod kfree_skb\n", 1), "", "delivered"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,6 +107,14 @@ func TestOnlyNode(t *testing.T) {
 				t.Errorf("%s, %v, %v, %v: %s", got.Verdict, got.DataLink, got.Stacks, got.Complete, got.Summary)
 			}
 		})
+	}
+	// What happened where nothing is observed is not told.
+	waits := strings.Replace(text, "outside/eth0 ip_output\n", "outside/eth0 ip_output\noutside/eth0 ip_finish_output2\npkt=7\nother=1\noutside skb_clone\noutside consume_skb\npkt=1\n", 1)
+	if got := one(t, waits, func(c *Config) { c.OnlyNode = "n1" }); strings.Contains(strings.Join(got.Notes, ";"), "waited") {
+		t.Errorf("notes %q", got.Notes)
+	}
+	if got := one(t, waits, nil); !strings.Contains(strings.Join(got.Notes, ";"), "waited") {
+		t.Errorf("notes %q", got.Notes)
 	}
 	// A packet that comes back is another traversal.
 	l := newLab()

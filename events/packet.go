@@ -117,7 +117,7 @@ func (p *packet) add(e *Event, station Station) int {
 
 // socketStation says whether events of a station may name a socket.
 func socketStation(s Station) bool {
-	return s == StationSocketOut || s == StationIPOut || s == StationSocketIn || s == StationRawIn
+	return s == StationSocketOut || s == StationIPOut || s == StationSocketIn || s == StationBacklog || s == StationRawIn
 }
 
 // header returns the packet's headers as they were last seen, nil if never.

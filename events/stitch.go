@@ -224,7 +224,7 @@ func (s *Stitcher) noteProcess(p *packet, e *Event, st Station) {
 		return
 	}
 	t := h.Tuple
-	if st == StationSocketIn || st == StationRawIn {
+	if st != StationSocketOut && st != StationIPOut {
 		t = t.Reverse()
 	}
 	s.flows.setProcess(e.Netns, t, e.Socket)

@@ -164,7 +164,7 @@ func (b *builder) receiver(hops []hop, at int) (process, bool) {
 	if h.station == StationTimeWait {
 		return process{}, false
 	}
-	if h.station == StationSocketIn || h.station == StationRawIn {
+	if h.station == StationSocketIn || h.station == StationBacklog || h.station == StationRawIn {
 		if p, ok := b.socketProcess(h); ok {
 			return p, true
 		}
@@ -227,6 +227,9 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 // conclude decides whether the evidence holds, and writes the summary.
 func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 	t.Notes = append(t.Notes, b.notes...)
+	if w := b.waitNote(r); w != "" {
+		t.Notes = append(t.Notes, w)
+	}
 	if e.note != "" {
 		t.Notes = append(t.Notes, e.note)
 	}

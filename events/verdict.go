@@ -61,6 +61,9 @@ func (b *builder) judge(hops []hop) ending {
 	if d := arrival(hops); d >= 0 {
 		return b.judgeArrival(hops, d)
 	}
+	if b.joined(hops) {
+		return b.judgeJoined(hops)
+	}
 	if last.station == StationDrop {
 		return b.judgeDrop(hops)
 	}
@@ -260,35 +263,6 @@ func (s *Stitcher) leaves(netns, ifindex uint32) bool {
 		return false
 	}
 	return d.Name != "lo"
-}
-
-// judgeConsumed judges a packet that was freed without complaint, but was
-// neither delivered nor sent away.
-func (b *builder) judgeConsumed(hops []hop) ending {
-	n := len(hops) - 1
-	for i := n; i >= 0 && i >= n-3; i-- {
-		if hops[i].station == StationVerdict && int32(hops[i].val)&0xff == nfStolen { //nolint:gosec // the bits of Ret
-			if st := verdictStation(b.s.hookName(hops[i].hook)); st == StationTable {
-				return ending{
-					verdict: Terminated, rank: rankTerminated, at: i, where: "netfilter", reason: "stolen",
-					say: "taken by netfilter (" + b.s.hookName(hops[i].hook) + ")",
-				}
-			}
-		}
-	}
-	where := stationWhere[lastStation(hops)]
-	e := ending{
-		verdict: Incomplete, rank: rankConsumed, at: n, where: where, reason: "consumed",
-		say: "freed without a drop or a delivery; last seen " + b.lastSeen(hops),
-	}
-	if h := hops[n].hdr; h != nil && h.Fragment && (e.where == "ip" || e.where == "netfilter") {
-		e.reason, e.say = "reassembly", "taken to be joined with the other fragments; last seen "+b.lastSeen(hops)
-	}
-	if hops[n].station == StationMerge {
-		e.where, e.reason = "gro", "merged"
-		e.say = "merged into a packet whose way is not known"
-	}
-	return e
 }
 
 // cameIn says whether the last thing the packet did was to come in.

@@ -92,6 +92,8 @@ func (b *builder) entered(hops []hop) string {
 			return ViaKernel
 		}
 		return ViaSocket
+	case h.p.cause != 0 && egress(h.station):
+		return ViaKernel // a rule of a bridged frame's REJECT answers past IP
 	case h.station == StationReceive, h.station == StationTCIngress, h.station == StationIPIn, bridgeStation(h.station):
 		return ViaDevice
 	case h.flags&FlagTask != 0:
@@ -314,7 +316,7 @@ func (b *builder) detail(h *hop) string {
 			d += "at " + site
 		}
 		return d
-	case StationSocketOut, StationIPOut, StationSocketIn, StationRawIn:
+	case StationSocketOut, StationIPOut, StationSocketIn, StationBacklog, StationRawIn:
 		if p, ok := b.socketProcess(h); ok {
 			return processWords(p)
 		}

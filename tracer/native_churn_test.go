@@ -203,7 +203,9 @@ func churn(t *testing.T, m churnMode) {
 	o := newOracle(m, *churnPackets/m.flows)
 	r := startRun(t, Config{Select: expression(t, fmt.Sprintf("dst %s and udp port %d", b.addr, churnPort)),
 		RingBytes: 16 << 20, Poll: time.Millisecond}, o.event)
+	r.mu.Lock()
 	o.expect(r, c)
+	r.mu.Unlock()
 	server := c.listenUDP(b, churnPort)
 	got := newReceiver(server, m.flows, o.perFlow)
 	s := &sender{mode: m, perFlow: o.perFlow, began: &o.began, received: &got.count}

@@ -30,13 +30,13 @@ type run struct {
 
 // Event implements Sink.
 func (r *run) Event(e *events.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.extra != nil {
 		r.extra(e)
 		return
 	}
-	r.mu.Lock()
 	r.events = append(r.events, *e)
-	r.mu.Unlock()
 }
 
 // Tick implements Sink.

@@ -37,7 +37,7 @@ func parseSymbols(r io.Reader) (*symbols, error) {
 	in := bufio.NewScanner(r)
 	for in.Scan() {
 		addr, kind, name, module, ok := splitSymbol(in.Text())
-		if !ok || (kind != 't' && kind != 'T' && kind != 'w' && kind != 'W') {
+		if !ok || name == "" || (kind != 't' && kind != 'T' && kind != 'w' && kind != 'W') {
 			continue
 		}
 		// BPF programs of others have symbols too; they are not the kernel's.

@@ -23,13 +23,24 @@ type outcome struct {
 
 // lost is what was lost, by stage: the tracer's stages and ours.
 func (o *outcome) lost() map[string]uint64 {
-	all := map[string]uint64{}
-	maps.Copy(all, o.kernel.Lost)
+	all := lossesOf(&o.kernel)
 	all["stitch"] = o.stitched.Overlong
 	all["evicted"] = o.stitched.Evicted
 	all["output"] = uint64(max(o.unwritten, 0))
 	maps.DeleteFunc(all, func(_ string, n uint64) bool { return n == 0 })
 	return all
+}
+
+// stageRate is the tracer's stage for packets that --rate shed. Nobody lost
+// those: they were asked for not to be followed.
+const stageRate = "rate"
+
+// lossesOf is what the tracer lost, by stage.
+func lossesOf(st *tracer.Stats) map[string]uint64 {
+	lost := map[string]uint64{}
+	maps.Copy(lost, st.Lost)
+	delete(lost, stageRate)
+	return lost
 }
 
 // lossText lists the stages that lost something.
@@ -52,6 +63,9 @@ func (o *outcome) summary() string {
 		text += "0 lost"
 	} else {
 		text += "LOST " + lossText(lost)
+	}
+	if shed := o.kernel.Lost[stageRate]; shed > 0 {
+		text += "; " + plural(shed, "packet") + " shed by --rate"
 	}
 	st := &o.stitched
 	text += "\nstackhop: " + plural(st.Traversals, "traversal")

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ func (a *app) traceCommand() *cli.Command {
 // Categories of flags; help texts sort them by name.
 const (
 	choosing = "Choosing packets:"
+	bounding = "Bounding the cost:"
 	ending   = "Ending:"
 	naming   = "Names:"
 	writing  = "Output:"
@@ -49,6 +52,8 @@ func traceFlags() []cli.Flag {
 		boolFlag("no-color", writing, "no colours, as with NO_COLOR set or without a terminal"),
 		&cli.DurationFlag{Name: "for", Category: ending, DefaultText: "until Ctrl-C", Usage: "end after a `TIME` such as 30s"},
 		&cli.IntFlag{Name: "count", Category: ending, DefaultText: "no limit", Usage: "end after `N` traversals shown"},
+		&cli.StringFlag{Name: "sample", Category: bounding, DefaultText: "1/1", Usage: "follow only `1/N` of the connections, each whole"},
+		&cli.UintFlag{Name: "rate", Category: bounding, DefaultText: "no limit", Usage: "at most `N` events a second: beyond it further packets are not followed, whole, and counted"},
 		boolFlag("exit-status", ending, "exit with 2 if events were lost, 3 if a traversal was terminated, 4 if nothing matched"),
 		&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
 		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file alone, as if this ran on it"},
@@ -129,6 +134,9 @@ func (a *app) traceOptions(c *cli.Context) (*traceOptions, error) {
 	if c.IsSet("count") && o.bounds.count <= 0 {
 		return nil, errors.New("--count: the number must be more than 0")
 	}
+	if err := readBounds(c, &o.config); err != nil {
+		return nil, err
+	}
 	o.config.Hooks = tracer.HookSet(c.String("hooks"))
 	if o.config.Hooks != tracer.HooksAll && o.config.Hooks != tracer.HooksTracepoints {
 		return nil, fmt.Errorf("--hooks %s: there are all and tracepoints", events.Safe(c.String("hooks")))
@@ -158,6 +166,25 @@ func (a *app) traceOptions(c *cli.Context) (*traceOptions, error) {
 		}
 	}
 	return o, nil
+}
+
+// readBounds reads what bounds the cost of a run.
+func readBounds(c *cli.Context, cfg *tracer.Config) error {
+	if c.IsSet("sample") {
+		n, err := strconv.ParseUint(strings.TrimPrefix(c.String("sample"), "1/"), 10, 32)
+		if err != nil || n == 0 {
+			return fmt.Errorf("--sample %s: give 1/N, for example 1/100", events.Safe(c.String("sample")))
+		}
+		cfg.Sample = uint32(n)
+	}
+	if c.IsSet("rate") {
+		n := c.Uint("rate")
+		if n == 0 || uint64(n) > math.MaxUint32 {
+			return errors.New("--rate: the number of events a second must be more than 0, and fit in 32 bits")
+		}
+		cfg.Rate = uint32(n)
+	}
+	return nil
 }
 
 // readNames reads the names file, if there is one.
@@ -228,7 +255,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *traceOptions)
 
 	s := &session{
 		bounds: o.bounds, failedOnly: o.failedOnly, capture: o.capture, out: newOutput(a.sys.stdout), ctx: ctx, cancel: cancel,
-		losses: func() map[string]uint64 { return tr.Stats().Lost }, warn: o.config.Warn,
+		losses: func() map[string]uint64 { st := tr.Stats(); return lossesOf(&st) }, warn: o.config.Warn,
 	}
 	s.render = newRenderer(a.sys, o.output, o.noColor, s.out)
 	node, err := a.sys.hostname()

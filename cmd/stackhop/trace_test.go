@@ -288,6 +288,21 @@ func TestLossIsTold(t *testing.T) {
 	}
 }
 
+// TestRateAndSample: what is shed on purpose is told, but no loss.
+func TestRateAndSample(t *testing.T) {
+	for sample, want := range map[string]uint32{"1/100": 100, "100": 100, "1/1": 1} {
+		w := newWorld(t)
+		w.tr.stats.Lost["rate"] = 7
+		status := w.run("trace", "tcp", "--for", "3s", "--failed", "--exit-status", "--sample", sample, "--rate", "5000")
+		if w.config.Sample != want || w.config.Rate != 5000 {
+			t.Errorf("--sample %s: %d, rate %d", sample, w.config.Sample, w.config.Rate)
+		}
+		if status != exitTerminated || !strings.Contains(w.stderr.String(), ", 0 lost; 7 packets shed by --rate\n") || strings.Contains(w.stderr.String(), "warning") {
+			t.Errorf("status %d: %s", status, w.stderr.String())
+		}
+	}
+}
+
 // TestSlowAttach: whoever has to wait is told for what.
 func TestSlowAttach(t *testing.T) {
 	w := newWorld(t)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -46,6 +47,7 @@ type checker struct {
 	random *rand.Rand
 	outDir string // where what is for the caller is left
 	facts  []string
+	before []string // the inventory before the tool ran for the first time
 }
 
 // fact notes a figure.
@@ -59,9 +61,14 @@ func cmdCheck(args []string) error {
 	fs := flags("check")
 	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
-	outDir := fs.String("o", "", "leave results.json and what the checks write in this `FOLDER`")
+	outDir := fs.String("o", "", "leave there what the checks write: the `FOLDER`")
+	list := fs.Bool("list", false, "print the names of the checks")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *list {
+		fmt.Println(strings.Join(checkNames(), "\n"))
+		return nil
 	}
 	c := &checker{random: rand.New(rand.NewPCG(*seed, 0)), outDir: *outDir}
 	var err error
@@ -75,6 +82,11 @@ func cmdCheck(args []string) error {
 		if !slices.Contains(checkNames(), name) {
 			return fmt.Errorf("no check %q: there are %s", name, strings.Join(checkNames(), ", "))
 		}
+	}
+	// Before all runs: what one of them leaves behind is not to be taken for
+	// something that was there.
+	if c.before, err = inventoryText(); err != nil {
+		return err
 	}
 	fmt.Printf("lab check: seed %d\n", *seed)
 	return c.runAll(fs.Args())
@@ -91,8 +103,7 @@ func checkNames() []string {
 // runAll runs the named checks, or all. One that fails does not keep the
 // others from running.
 func (c *checker) runAll(names []string) error {
-	var results []checkResult
-	failed, serving := 0, false
+	failed, ran, serving := 0, 0, false
 	for _, check := range checks {
 		if len(names) > 0 && !slices.Contains(names, check.name) {
 			continue
@@ -114,16 +125,17 @@ func (c *checker) runAll(names []string) error {
 			failed++
 		}
 		fmt.Printf("--- %s (%.1f s) %s\n", check.name, r.Seconds, verdict)
-		results = append(results, r)
-		// After each one, so that a hang later does not hide what there is.
-		if c.outDir != "" {
-			if err := writeJSON(filepath.Join(c.outDir, "results.json"), results); err != nil {
-				return err
-			}
+		ran++
+		// One line for a program that reads this, as soon as it is known: a hang
+		// later does not hide what there is.
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
 		}
+		fmt.Printf("result %s\n", text)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed", failed, len(results))
+		return fmt.Errorf("%d of %d checks failed", failed, ran)
 	}
 	return nil
 }

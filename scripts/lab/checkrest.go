@@ -93,8 +93,19 @@ const unwinding = 30 * time.Second
 
 // leftovers: however the tool ends, the kernel is as it was.
 func (c *checker) leftovers() error {
-	before, err := inventoryText()
-	if err != nil {
+	// One session that ends by itself, one that ends by Ctrl-C.
+	if _, _, err := c.tool.around([]string{"tcp"}, c.me, "case", "5"); err != nil {
+		return err
+	}
+	if err := c.clean("a normal end"); err != nil {
+		return err
+	}
+	if s, err := c.tool.start("tcp"); err != nil {
+		return err
+	} else if err := s.interrupt(); err != nil {
+		return err
+	}
+	if err := c.clean("SIGINT"); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -107,37 +118,23 @@ func (c *checker) leftovers() error {
 	if err != nil {
 		return err
 	}
-	if difference := diff(before, during); len(difference) < 20 {
-		return fmt.Errorf("the inventory does not see an attached tool: %d lines differ", len(difference))
+	more := diff(c.before, during)
+	if len(more) < 20 {
+		return fmt.Errorf("the inventory does not see an attached tool: %d lines differ", len(more))
 	}
-	c.fact("attached after %.1f s, %d lines of inventory more", attach.Seconds(), len(diff(before, during)))
-	if err := s.interrupt(); err != nil {
-		return err
-	}
-	if err := c.clean("SIGINT", before); err != nil {
-		return err
-	}
-	if _, _, err := c.tool.around([]string{"tcp"}, c.me, "case", "5"); err != nil {
-		return err
-	}
-	if err := c.clean("a normal end", before); err != nil {
-		return err
-	}
-	if s, err = c.tool.start("tcp"); err != nil {
-		return err
-	}
+	c.fact("attached after %.1f s, %d lines of inventory more", attach.Seconds(), len(more))
 	if status, err := s.signal(syscall.SIGTERM); err != nil || status != 0 {
-		return fmt.Errorf("SIGTERM: status %d, %w", status, err)
+		return fmt.Errorf("SIGTERM: status %d, error %v", status, err)
 	}
-	if err := c.clean("SIGTERM", before); err != nil {
+	if err := c.clean("SIGTERM"); err != nil {
 		return err
 	}
-	return c.killAtRandom(before, attach)
+	return c.killAtRandom(attach)
 }
 
 // killAtRandom kills the tool at random moments: while it attaches, and while
 // packets pass its hooks.
-func (c *checker) killAtRandom(before []string, attach time.Duration) error {
+func (c *checker) killAtRandom(attach time.Duration) error {
 	for i := range kills {
 		attaching := i%2 == 0
 		moment := time.Duration(c.random.Int64N(int64(attach)))
@@ -156,7 +153,7 @@ func (c *checker) killAtRandom(before []string, attach time.Duration) error {
 		if !attaching {
 			what = fmt.Sprintf("SIGKILL %.3f s after it was ready, with traffic", moment.Seconds())
 		}
-		if err := c.clean(what, before); err != nil {
+		if err := c.clean(what); err != nil {
 			return err
 		}
 	}
@@ -178,14 +175,14 @@ func (c *checker) begunTool(attaching bool) (*session, error) {
 }
 
 // clean waits until the inventory is as it was before.
-func (c *checker) clean(after string, before []string) error {
+func (c *checker) clean(after string) error {
 	start := time.Now()
 	for {
 		now, err := inventoryText()
 		if err != nil {
 			return err
 		}
-		left := diff(before, now)
+		left := diff(c.before, now)
 		if len(left) == 0 {
 			c.fact("after %s: nothing left after %.1f s", after, time.Since(start).Seconds())
 			return nil

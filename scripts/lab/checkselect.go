@@ -77,26 +77,38 @@ func (c *checker) selections() error {
 // by the chance of timing.
 func normalised(v *verified) (map[string]string, error) {
 	out := map[string]string{}
+	anonymous := strings.NewReplacer(":"+portOf(v.r.ClientLocal), ":PORT", fmt.Sprintf(`"port":%s,`, portOf(v.r.ClientLocal)), `"port":PORT,`,
+		fmt.Sprintf("(lab %d)", v.r.PID), "(lab PID)")
 	for _, t := range v.packet {
 		n := *t
 		n.ID, n.Flow, n.CausedBy, n.Causes = "", "", "", nil
 		n.Length = 0
 		n.Src.Process, n.Src.PID, n.Dst.Process, n.Dst.PID = "", 0, "", 0
-		n.Notes = slices.DeleteFunc(slices.Clone(n.Notes), func(s string) bool { return strings.Contains(s, "cop") })
+		n.Notes = slices.DeleteFunc(slices.Clone(n.Notes), func(s string) bool { return strings.Contains(s, "cop") || strings.HasPrefix(s, "waited ") })
 		n.Conntrack = nil
 		n.Time = time.Time{}
+		n.NAT = timeless(n.NAT)
 		n.Visits = slices.Clone(n.Visits)
 		for i := range n.Visits {
+			n.Visits[i].NAT = timeless(n.Visits[i].NAT)
 			n.Visits[i].StartNS, n.Visits[i].EndNS, n.Visits[i].Hooks = 0, 0, steadyHooks(n.Visits[i].Hooks)
 		}
 		text, err := json.Marshal(&n)
 		if err != nil {
 			return nil, err
 		}
-		_, port, _ := strings.Cut(v.r.ClientLocal, ":")
-		out[v.at(t)] = strings.ReplaceAll(string(text), port, "PORT")
+		out[v.at(t)] = anonymous.Replace(string(text))
 	}
 	return out, nil
+}
+
+// timeless is a list of translations without their times.
+func timeless(list []events.NAT) []events.NAT {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].NS = 0
+	}
+	return list
 }
 
 // steadyHooks leaves out the hooks that depend on timing: a socket that is in

@@ -301,7 +301,7 @@ func (p churnPlan) exchange(conn net.Conn, msg []byte, seq, end int, pace *pacer
 			waiting++
 			continue
 		}
-		conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(p.patience()))
 		if err := p.readEcho(conn, buf); err != nil {
 			if p.proto == "tcp" {
 				return seq, fmt.Errorf("wait for an echo: %w", err)
@@ -327,6 +327,15 @@ func (p churnPlan) length(seq int) int {
 		return p.size
 	}
 	return p.size + seq%p.vary
+}
+
+// patience is how long an echo is waited for. A datagram that is not back soon
+// is lost; a stream sends again, and under emulation that may take its time.
+func (p churnPlan) patience() time.Duration {
+	if p.proto == "udp" {
+		return 2 * time.Second
+	}
+	return 30 * time.Second
 }
 
 // readEcho reads one datagram, or one message of a stream.

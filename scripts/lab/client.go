@@ -30,6 +30,7 @@ type result struct {
 	Server      string `json:"server"`
 	Seq         int    `json:"seq"`
 	PID         int    `json:"pid"`
+	Started     int64  `json:"started_ns"` // of the kernel's monotonic clock
 	Err         string `json:"err"`
 
 	refused bool
@@ -72,7 +73,7 @@ func runClient(c testCase, count int) error {
 }
 
 func connect(c testCase, seq int) result {
-	r := result{Case: c.id, Slug: c.slug, Dialed: c.dial, Seq: seq, PID: os.Getpid()}
+	r := result{Case: c.id, Slug: c.slug, Dialed: c.dial, Seq: seq, PID: os.Getpid(), Started: monotonic()}
 	network := c.network
 	if network == "" {
 		network = "tcp"
@@ -201,4 +202,13 @@ func bindAny(fd int, addr string) (string, error) {
 		port = name.Port
 	}
 	return net.JoinHostPort(ip.String(), strconv.Itoa(port)), nil
+}
+
+// monotonic is the clock that events carry.
+func monotonic() int64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0
+	}
+	return ts.Nano()
 }

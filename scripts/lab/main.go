@@ -31,6 +31,8 @@ var commands = []struct {
 	{"oddities", "oddities: make the traffic that the cases have none of: refusals, fragments, bulk", cmdOddities},
 	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
 	{"check", "check [-o FILE] [-seed N] [-tool PATH] [NAME...]: check the tool against the lab; without names: all checks", cmdCheck},
+	{"capture", "capture [-tool PATH] FOLDER: record the events of the ten cases, a file each", cmdCapture},
+	{"bench", "bench [-rounds N] [-tool PATH]: the rate of requests with and without the tool (without serve)", cmdBench},
 	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
 	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},
 	{"gso", "gso on|off NETNS DEV: segmentation and receive offloads of a device (all: of every device)", cmdGSO},
@@ -38,6 +40,7 @@ var commands = []struct {
 	{"snapshot", "snapshot: print what of the kernel's state a tracer could leave behind", func([]string) error { return snapshot(os.Stdout) }},
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
 	{"client", "", cmdClient},
+	{"churn-session", "", cmdChurnSession},
 }
 
 // The first thread stays in the namespace that the program was started in: it is

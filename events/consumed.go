@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// joined says whether the end of a packet was only that of its own buffer: its
+// data lives on in another one.
+func (b *builder) joined(hops []hop) bool {
+	last := &hops[len(hops)-1]
+	switch last.station {
+	case StationEnd:
+		return lastStation(hops) == StationBacklog && b.s.hookName(last.hook) == "kfree_skb_partial"
+	case StationDrop:
+		site := b.s.names.Symbol(last.loc)
+		return b.s.dropReason(last.val) == "" && (site == "skb_release_data" || (cameIn(hops) && matchAny([]string{"kfree_skb_list*"}, site)))
+	}
+	return false
+}
+
+// judgeJoined judges a packet whose data lives on in another buffer: that of an
+// earlier segment in the backlog of the same socket, or one that GRO made, of
+// which is not known which one it is.
+func (b *builder) judgeJoined(hops []hop) ending {
+	n := len(hops) - 1
+	for i := n; i >= 0; i-- {
+		if hops[i].station == StationBacklog {
+			return ending{
+				verdict: Delivered, rank: rankDelivered, at: i, where: "socket", say: b.arrivalWords(hops, i),
+				note: "joined to an earlier segment in the backlog of its socket",
+			}
+		}
+	}
+	return ending{
+		verdict: Incomplete, rank: rankConsumed, at: n, where: "gro", reason: "merged",
+		say: "merged into another packet by GRO, not followed further; last seen " + b.lastSeen(hops),
+	}
+}
+
+// judgeConsumed judges a packet that was freed without complaint, but was
+// neither delivered nor sent away.
+func (b *builder) judgeConsumed(hops []hop) ending {
+	n := len(hops) - 1
+	for i := n; i >= 0 && i >= n-3; i-- {
+		if hops[i].station == StationVerdict && int32(hops[i].val)&0xff == nfStolen { //nolint:gosec // the bits of Ret
+			if st := verdictStation(b.s.hookName(hops[i].hook)); st == StationTable {
+				return ending{
+					verdict: Terminated, rank: rankTerminated, at: i, where: "netfilter", reason: "stolen",
+					say: "taken by netfilter (" + b.s.hookName(hops[i].hook) + ")",
+				}
+			}
+		}
+	}
+	where := stationWhere[lastStation(hops)]
+	e := ending{
+		verdict: Incomplete, rank: rankConsumed, at: n, where: where, reason: "consumed",
+		say: "freed without a drop or a delivery; last seen " + b.lastSeen(hops),
+	}
+	if h := hops[n].hdr; h != nil && h.Fragment && (e.where == "ip" || e.where == "netfilter") {
+		e.reason, e.say = "reassembly", "taken to be joined with the other fragments; last seen "+b.lastSeen(hops)
+	}
+	if hops[n].station == StationMerge {
+		e.where, e.reason = "gro", "merged"
+		e.say = "merged into a packet whose way is not known"
+	}
+	return e
+}

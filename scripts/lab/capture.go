@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// cmdCapture records the events of the ten cases in one run of the tool, and
+// cuts them into a file for each case: what the tests of stitching stand on.
+func cmdCapture(args []string) error {
+	fs := flags("capture")
+	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
+	rest, err := parse(fs, args, 1, "[-tool PATH] FOLDER")
+	if err != nil {
+		return err
+	}
+	c := &checker{}
+	if c.tool, err = findTool(*path); err != nil {
+		return err
+	}
+	if c.me, err = os.Executable(); err != nil {
+		return err
+	}
+	// Neighbours and bridges have learned what they need: the captures are of the
+	// connections alone, and alike on all kernels.
+	if err := runCases(cases[:ten], true, io.Discard); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "lab-capture-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	whole := filepath.Join(dir, "whole")
+	list, _, _, err := c.runTraced([]string{"--capture", whole, "tcp or icmp"})
+	if err != nil {
+		return err
+	}
+	return cutCapture(whole, rest[0], list)
+}
+
+// cutCapture writes each case's events to a file of its own. The cases ran one
+// after the other: the packets that began in its time are a case's.
+func cutCapture(whole, to string, list []*verified) error {
+	f, err := os.Open(whole)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	all, err := events.ReadCapture(f)
+	if err != nil {
+		return err
+	}
+	first := map[uint64]uint64{} // when a packet was first seen
+	for i := range all.Events {
+		e := &all.Events[i]
+		if t, ok := first[e.Packet]; !ok || e.Time < t {
+			first[e.Packet] = e.Time
+		}
+	}
+	for i, v := range list {
+		end := uint64(1<<63 - 1)
+		if i+1 < len(list) {
+			end = uint64(list[i+1].r.Started)
+		}
+		var part []events.Event
+		for _, e := range all.Events {
+			if t := first[e.Packet]; t >= uint64(v.r.Started) && t < end {
+				part = append(part, e)
+			}
+		}
+		if err := writePart(filepath.Join(to, "case"+v.c.id+".jsonl"), all, v.c, part); err != nil {
+			return fmt.Errorf("case %s: %w", v.c.id, err)
+		}
+	}
+	return nil
+}
+
+// writePart writes the events with a header of what they need.
+func writePart(path string, all *events.Capture, c testCase, part []events.Event) error {
+	if len(part) == 0 {
+		return errors.New("no events")
+	}
+	h := events.NewCaptureHeader(all.Hooks, all.Names, part)
+	h.Kernel, h.HasFunctions, h.Note = all.Header.Kernel, all.Header.HasFunctions, "lab case "+c.id+", "+c.slug
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(events.WriteCapture(f, &h, part), f.Close())
+}

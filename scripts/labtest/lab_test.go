@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+// Package labtest runs the lab's checks on every kernel, in virtual machines:
+//
+//	go test -tags lab -timeout 45m ./scripts/labtest
+//	go test -tags lab ./scripts/labtest -kernels 6.12 -checks cases,churn -v
+//
+// Each kernel is a machine, each check a test.
+package labtest
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	kernels = flag.String("kernels", "5.10,6.1,6.12,6.18,7", "the kernel series to boot")
+	only    = flag.String("checks", "", "the checks to run (default: all)")
+	limit   = flag.Int("limit", 900, "seconds that one machine may take")
+	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
+	update  = flag.Bool("update", false, "rewrite testdata/kernels/SERIES/hooks")
+)
+
+// machines is how many run side by side: each has two processors, and emulates them.
+const machines = 2
+
+// root is the repository.
+const root = "../.."
+
+// A result is what the lab says of one check.
+type result struct {
+	Name    string   `json:"name"`
+	Seconds float64  `json:"seconds"`
+	Error   string   `json:"error"`
+	Facts   []string `json:"facts"`
+}
+
+func TestKernels(t *testing.T) {
+	bin := build(t)
+	all := checks(t, bin)
+	slots := make(chan struct{}, machines)
+	for _, series := range strings.Split(*kernels, ",") {
+		t.Run(series, func(t *testing.T) {
+			t.Parallel()
+			slots <- struct{}{}
+			m := boot(t, bin, series, all)
+			<-slots
+			for _, name := range all {
+				t.Run(name, func(t *testing.T) { m.check(t, name) })
+			}
+		})
+	}
+}
+
+// build makes the two programs that the guests get.
+func build(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, from := range map[string]string{"stackhop": "./cmd/stackhop", "lab": "./scripts/lab"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), from)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "GOOS=linux")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", from, err, out)
+		}
+	}
+	return dir
+}
+
+// checks asks the lab which checks there are, so that one that did not run is noticed.
+func checks(t *testing.T, bin string) []string {
+	t.Helper()
+	if *only != "" {
+		return strings.Split(*only, ",")
+	}
+	out, err := exec.Command(filepath.Join(bin, "lab"), "check", "-list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(out))
+}
+
+// A machine is one kernel's run of all checks.
+type machine struct {
+	series  string
+	results []result
+	log     []string // what it said, for a check that did not come to its end
+	out     string   // the folder with what it left
+	err     error
+}
+
+// boot runs the checks in a machine.
+func boot(t *testing.T, bin, series string, names []string) *machine {
+	t.Helper()
+	start := time.Now()
+	m := &machine{series: series, out: t.TempDir()}
+	script := fmt.Sprintf("lab up && lab check -o /out -seed %d %s", *seed, strings.Join(names, " "))
+	cmd := exec.Command(filepath.Join(root, "scripts/vm"), "run", "-k", series, "-t", fmt.Sprint(*limit), "-o", m.out,
+		"-f", filepath.Join(bin, "lab"), "-f", filepath.Join(bin, "stackhop"), "--", "sh", "-c", script)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	m.read(pipe)
+	m.err = cmd.Wait()
+	t.Logf("kernel %s: %d checks in %.0f s, seed %d", series, len(m.results), time.Since(start).Seconds(), *seed)
+	return m
+}
+
+// read takes the results out of what the machine says.
+func (m *machine) read(r io.Reader) {
+	in := bufio.NewReader(r)
+	for {
+		line, err := in.ReadString('\n')
+		line = strings.TrimRight(line, "\r\n")
+		if text, ok := strings.CutPrefix(line, "result "); ok {
+			var one result
+			if json.Unmarshal([]byte(text), &one) == nil {
+				m.results = append(m.results, one)
+				line = ""
+			}
+		}
+		if line != "" {
+			m.log = append(m.log, line)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// check is one check's test.
+func (m *machine) check(t *testing.T, name string) {
+	i := slices.IndexFunc(m.results, func(r result) bool { return r.Name == name })
+	if i < 0 {
+		t.Fatalf("did not come to its end (%v); the last that the machine said:\n%s", m.err,
+			strings.Join(m.log[max(0, len(m.log)-40):], "\n"))
+	}
+	r := m.results[i]
+	t.Logf("%.1f s in the guest\n%s", r.Seconds, strings.Join(r.Facts, "\n"))
+	if r.Error != "" {
+		t.Error(r.Error)
+	}
+	if name == "hooks" {
+		m.compareHooks(t)
+	}
+}
+
+// compareHooks holds which hooks fired against the list of this kernel series:
+// a hook that falls silent, or vanishes, is noticed.
+func (m *machine) compareHooks(t *testing.T) {
+	got, err := os.ReadFile(filepath.Join(m.out, "hooks"))
+	if err != nil {
+		t.Fatalf("the guest left no table of hooks: %v", err)
+	}
+	path := filepath.Join(root, "testdata/kernels", m.series, "hooks")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (-update writes it)", err)
+	}
+	wanted := states(string(want))
+	for name, state := range states(string(got)) {
+		// What fires by chance of timing may be silent, if the list says so.
+		if w, ok := wanted[name]; !ok || w != state && w != "sometimes" {
+			t.Errorf("hook %s %s, the list says %q", name, state, w)
+		}
+		delete(wanted, name)
+	}
+	for name := range wanted {
+		t.Errorf("hook %s of the list is not in the table", name)
+	}
+}
+
+// states maps the hooks of a list to what they do.
+func states(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 2 && !strings.HasPrefix(line, "#") {
+			out[f[0]] = f[1]
+		}
+	}
+	return out
+}

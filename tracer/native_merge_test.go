@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// Packets that GRO merged are freed with the buffer that they were merged into,
+// some kernels say by kfree_skb. They have been delivered: nothing is to be told
+// of a drop.
+func TestNativeMergedIsNotDropped(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.pods[0], c.pods[1]
+	c.setOffloads(true, false)
+	c.setThreaded(c.node, a.host)
+	const n = 100
+	r := startRun(t, Config{Select: expression(t, fmt.Sprintf("dst %s and udp port 4600", b.addr)), NamesFile: c.names()}, nil)
+	server, client := c.listenUDP(b, 4600), c.dialUDP(a, b, 4600)
+	buf := make([]byte, 64)
+	for i := range n {
+		buf[15] = byte(i)
+		if _, err := client.Write(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		server.SetReadDeadline(time.Now().Add(patience))
+		if _, err := server.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := r.hook("netif_receive_skb")
+	arrived, ended := map[uint64]bool{}, map[uint64]bool{}
+	eventually(t, "each packet has arrived, or was freed before", func() bool {
+		for _, e := range r.seen() {
+			if e.Hook == receive && e.Netns == b.inode {
+				arrived[e.Packet] = true
+			}
+			if e.Flags&events.FlagEnd != 0 {
+				ended[e.Packet] = true
+			}
+		}
+		told := len(arrived)
+		for id := range ended {
+			if !arrived[id] {
+				told++
+			}
+		}
+		return told == n
+	})
+	r.stop()
+	if len(arrived) == n {
+		t.Fatal("GRO merged nothing: this test saw nothing")
+	}
+	for _, tr := range r.stitch() {
+		if tr.Verdict == events.Terminated {
+			t.Errorf("delivered, and told of as: %s (%s in %s)", tr.Summary, tr.KernelReason, tr.Location)
+		}
+	}
+}
