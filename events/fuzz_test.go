@@ -4,6 +4,7 @@ package events
 
 import (
 	"encoding/binary"
+	"io"
 	"testing"
 )
 
@@ -184,4 +185,17 @@ func TestStepBudget(t *testing.T) {
 	}
 	s.Flush()
 	checkEmpty(t, s)
+}
+
+// BenchmarkJSON is the cost of rendering such a packet.
+func BenchmarkJSON(b *testing.B) {
+	l := newLab()
+	out, _ := stitch(l, l.script(b).add(labCases()[7].script).events, nil)
+	r := &JSONRenderer{W: io.Discard}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Render(out[0]); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -77,6 +77,9 @@ func printable(b []byte) []byte {
 }
 
 func unprintable(r rune) bool {
+	if ' ' <= r && r <= '~' || r == '→' { // nearly all there is
+		return false
+	}
 	// Characters above U+FFFF would need two escapes; none of them is a
 	// control that terminals know.
 	return r != '\n' && r <= 0xffff && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && !strconv.IsPrint(r))

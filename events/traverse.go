@@ -275,10 +275,13 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 // stacks is the count in words. Without the functions of the kernel only the
 // crossings of devices are proven.
 func (b *builder) stacks(t *Traversal) string {
-	if !b.s.cfg.HasFunctions {
-		return "at least " + stackWords(t.Stacks)
+	switch {
+	case b.s.cfg.HasFunctions:
+		return stackWords(t.Stacks)
+	case t.Stacks == 0:
+		return "no count of stacks"
 	}
-	return stackWords(t.Stacks)
+	return "at least " + stackWords(t.Stacks)
 }
 
 // node is the name of the node that a traversal is about.

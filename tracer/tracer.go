@@ -258,6 +258,7 @@ func (t *Tracer) Stats() Stats {
 	s.Lost["packet-table"] = kernelStats.LostTable
 	s.Lost["flow-table"] = kernelStats.LostFlows
 	s.Lost["rate"] = kernelStats.Shed
+	s.Lost["hook-not-run"] = t.notRun()
 	return s
 }
 
@@ -280,6 +281,21 @@ func (t *Tracer) Close() error {
 		t.state.coll.Close()
 	}
 	return nil
+}
+
+// notRun is how often the kernel left a program out because the same one was
+// running on that CPU: a softirq, or on preemptible kernels another task, came
+// in between. It is not known whose packet that was. 5.10 does not count it.
+func (t *Tracer) notRun() (n uint64) {
+	for _, h := range t.hooks {
+		if h.prog == nil {
+			continue
+		}
+		if st, err := h.prog.Stats(); err == nil {
+			n += st.RecursionMisses
+		}
+	}
+	return n
 }
 
 // fewTrampolines are taken away while the user waits.

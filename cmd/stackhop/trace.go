@@ -308,16 +308,16 @@ func (a *app) announce(tr liveTracer, what string, b *bounds) {
 	}
 	var ends []string
 	if b.child != nil {
-		ends = append(ends, "COMMAND ends")
+		ends = append(ends, "with COMMAND")
 	}
 	if b.limit > 0 {
-		ends = append(ends, b.limit.String()+" have passed")
+		ends = append(ends, "after "+b.limit.String())
 	}
 	if b.count > 0 {
-		ends = append(ends, plural(uint64(b.count), "traversal")+" are shown")
+		ends = append(ends, "after "+plural(uint64(b.count), "traversal"))
 	}
-	ends = append(ends, "Ctrl-C")
-	a.say("%s attached; %s until %s", plural(attached, "hook"), what, strings.Join(ends, " or "))
+	ends = append(ends, "with Ctrl-C")
+	a.say("%s attached, %s; ends %s", plural(attached, "hook"), what, strings.Join(ends, " or "))
 }
 
 var _ tracer.Sink = (*session)(nil)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/stackhop/stackhop/events"
 )
@@ -76,11 +77,35 @@ func cutCapture(whole, to string, list []*verified) error {
 				part = append(part, e)
 			}
 		}
+		part = oneOfEach(part)
 		if err := writePart(filepath.Join(to, "case"+v.c.id+".jsonl"), all, v.c, part); err != nil {
 			return fmt.Errorf("case %s: %w", v.c.id, err)
 		}
 	}
 	return nil
+}
+
+// oneOfEach leaves out the acknowledgements behind the first one of each
+// direction: they go the same ways, and the files stay small.
+func oneOfEach(part []events.Event) []events.Event {
+	const ack = 0x10
+	seen := map[string]bool{}
+	skip := map[uint64]bool{}
+	known := map[uint64]bool{}
+	for i := range part {
+		e := &part[i]
+		if e.Ext != events.ExtHeader || known[e.Packet] {
+			continue
+		}
+		known[e.Packet] = true
+		if e.Header.TCPFlags != ack {
+			continue
+		}
+		from := e.Header.Tuple.Src.String()
+		skip[e.Packet] = seen[from]
+		seen[from] = true
+	}
+	return slices.DeleteFunc(part, func(e events.Event) bool { return skip[e.Packet] })
 }
 
 // writePart writes the events with a header of what they need.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -147,14 +148,30 @@ func difference(what string, want, got map[string]string) (faults []string) {
 	return faults
 }
 
-// faultsError makes one error of a list; nil of an empty one.
+// faultsError makes one error of a list; nil of an empty one. What differs in
+// identifiers only is said once, with how often.
 func faultsError(faults []string) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	n := len(faults)
-	return fmt.Errorf("%d faults:\n      %s", n, strings.Join(faults[:min(n, 20)], "\n      "))
+	times := map[string]int{}
+	var kinds []string
+	for _, f := range faults {
+		kind := identifier.ReplaceAllString(f, "…")
+		if times[kind]++; times[kind] == 1 {
+			kinds = append(kinds, f)
+		}
+	}
+	for i, f := range kinds {
+		if n := times[identifier.ReplaceAllString(f, "…")]; n > 1 {
+			kinds[i] = fmt.Sprintf("%s (%d like this)", f, n)
+		}
+	}
+	return fmt.Errorf("%d faults:\n      %s", len(faults), strings.Join(kinds[:min(len(kinds), 25)], "\n      "))
 }
+
+// identifier matches a traversal's, and a client's port.
+var identifier = regexp.MustCompile(`\b[0-9a-f]{16}\b|:[0-9]{5}\b`)
 
 // nodeLegs is what one node alone sees of cases 4, 5 and 6: half of the way.
 var nodeLegs = map[string][2]leg{
