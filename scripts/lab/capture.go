@@ -40,8 +40,20 @@ func cmdCapture(args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	whole := filepath.Join(dir, "whole")
-	list, _, _, err := c.runTraced([]string{"--capture", whole, "tcp or icmp"})
+	list, all, _, err := c.runTraced([]string{"--capture", whole, "tcp or icmp"})
 	if err != nil {
+		return err
+	}
+	// Goldens are made of these: what is wrong now must not become one.
+	assign(list, all)
+	var faults []string
+	for _, v := range list {
+		v.compare()
+		for _, f := range v.faults() {
+			faults = append(faults, "case "+v.c.id+": "+f)
+		}
+	}
+	if err := faultsError(faults); err != nil {
 		return err
 	}
 	return cutCapture(whole, rest[0], list)
@@ -77,35 +89,43 @@ func cutCapture(whole, to string, list []*verified) error {
 				part = append(part, e)
 			}
 		}
-		part = oneOfEach(part)
-		if err := writePart(filepath.Join(to, "case"+v.c.id+".jsonl"), all, v.c, part); err != nil {
+		if err := writePart(filepath.Join(to, "case"+v.c.id+".jsonl"), all, v.c, oneOfEach(part)); err != nil {
 			return fmt.Errorf("case %s: %w", v.c.id, err)
 		}
 	}
 	return nil
 }
 
-// oneOfEach leaves out the acknowledgements behind the first one of each
-// direction: they go the same ways, and the files stay small.
+// smallEnough is how many events a capture may have: some 100 KiB of text.
+const smallEnough = 620
+
+// oneOfEach leaves out what goes the same ways as other packets that are there,
+// so that the files stay small: the acknowledgements behind the first one of
+// each direction, and, if that is not enough, the ends of the connection.
 func oneOfEach(part []events.Event) []events.Event {
-	const ack = 0x10
+	const fin, ack = 0x01, 0x10
 	seen := map[string]bool{}
-	skip := map[uint64]bool{}
-	known := map[uint64]bool{}
+	known, again, ends := map[uint64]bool{}, map[uint64]bool{}, map[uint64]bool{}
 	for i := range part {
 		e := &part[i]
 		if e.Ext != events.ExtHeader || known[e.Packet] {
 			continue
 		}
 		known[e.Packet] = true
-		if e.Header.TCPFlags != ack {
-			continue
-		}
 		from := e.Header.Tuple.Src.String()
-		skip[e.Packet] = seen[from]
-		seen[from] = true
+		switch {
+		case e.Header.TCPFlags == ack:
+			again[e.Packet] = seen[from]
+			seen[from] = true
+		case e.Header.TCPFlags&fin != 0:
+			ends[e.Packet] = true
+		}
 	}
-	return slices.DeleteFunc(part, func(e events.Event) bool { return skip[e.Packet] })
+	part = slices.DeleteFunc(part, func(e events.Event) bool { return again[e.Packet] })
+	if len(part) > smallEnough {
+		part = slices.DeleteFunc(part, func(e events.Event) bool { return ends[e.Packet] })
+	}
+	return part
 }
 
 // writePart writes the events with a header of what they need.

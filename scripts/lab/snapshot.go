@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -197,7 +198,8 @@ func addNetns(v *inventory, name, path string) error {
 
 func addDevice(v *inventory, h *netlink.Handle, ns string, l netlink.Link) {
 	a := l.Attrs()
-	v.add("netns %s device %s type=%s flags=%s promiscuity=%d", ns, a.Name, l.Type(), a.Flags, a.Promisc)
+	// Running follows the carrier, which comes up in its own time.
+	v.add("netns %s device %s type=%s flags=%s promiscuity=%d", ns, a.Name, l.Type(), a.Flags&^net.FlagRunning, a.Promisc)
 	if a.Xdp != nil && a.Xdp.Attached {
 		v.add("netns %s xdp %s program=%d", ns, a.Name, a.Xdp.ProgId)
 	}

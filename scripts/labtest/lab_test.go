@@ -132,6 +132,8 @@ func (m *machine) read(r io.Reader) {
 		if text, ok := strings.CutPrefix(line, "result "); ok {
 			var one result
 			if json.Unmarshal([]byte(text), &one) == nil {
+				// Again, if the machine had to be booted again.
+				m.results = slices.DeleteFunc(m.results, func(r result) bool { return r.Name == one.Name })
 				m.results = append(m.results, one)
 				line = ""
 			}
