@@ -35,11 +35,17 @@ func (o *outcome) lost() map[string]uint64 {
 // those: they were asked for not to be followed.
 const stageRate = "rate"
 
+// stageNotRun is the tracer's stage for hooks that the kernel left out. Whose
+// packets those were is not known, followed ones or others; a traversal that
+// lacks its beginning for it is incomplete.
+const stageNotRun = "hook-not-run"
+
 // lossesOf is what the tracer lost, by stage.
 func lossesOf(st *tracer.Stats) map[string]uint64 {
 	lost := map[string]uint64{}
 	maps.Copy(lost, st.Lost)
 	delete(lost, stageRate)
+	delete(lost, stageNotRun)
 	return lost
 }
 
@@ -66,6 +72,9 @@ func (o *outcome) summary() string {
 	}
 	if shed := o.kernel.Lost[stageRate]; shed > 0 {
 		text += "; " + plural(shed, "packet") + " shed by --rate"
+	}
+	if n := o.kernel.Lost[stageNotRun]; n > 0 {
+		text += "; the kernel left out " + plural(n, "hook run")
 	}
 	st := &o.stitched
 	text += "\nstackhop: " + plural(st.Traversals, "traversal")

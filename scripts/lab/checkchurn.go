@@ -145,7 +145,7 @@ func (c *checker) churnSession(n int) (packets int, faults []string, err error) 
 	}
 	lossCounted := false
 	for _, line := range s.summary() {
-		lossCounted = lossCounted || strings.Contains(line, "LOST")
+		lossCounted = lossCounted || strings.Contains(line, "LOST") || strings.Contains(line, leftOut)
 		c.fact("%s", line)
 	}
 	books := map[string]*book{}
