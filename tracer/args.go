@@ -185,7 +185,7 @@ func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) 
 
 // replaceFunction puts body in the place of a subprogram's instructions. The
 // first one keeps the symbol and the BTF of the function.
-func replaceFunction(insns asm.Instructions, name string, body asm.Instructions) (asm.Instructions, error) {
+func replaceFunction(insns asm.Instructions, name string, body asm.Instructions) asm.Instructions {
 	start := -1
 	for i, ins := range insns {
 		if start < 0 && ins.Symbol() == name {
@@ -193,13 +193,13 @@ func replaceFunction(insns asm.Instructions, name string, body asm.Instructions)
 			continue
 		}
 		if start >= 0 && ins.Symbol() != "" {
-			return splice(insns, start, i, body), nil
+			return splice(insns, start, i, body)
 		}
 	}
 	if start < 0 {
-		return insns, nil // the program does not call it
+		return insns // the program does not call it
 	}
-	return splice(insns, start, len(insns), body), nil
+	return splice(insns, start, len(insns), body)
 }
 
 func splice(insns asm.Instructions, start, end int, body asm.Instructions) asm.Instructions {

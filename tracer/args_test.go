@@ -267,10 +267,7 @@ func TestReplaceFunction(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := replaceFunction(slices.Clone(program), tt.name, body)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := replaceFunction(slices.Clone(program), tt.name, body)
 			var constants []int64
 			var symbols []string
 			for _, ins := range got {

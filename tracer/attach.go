@@ -82,12 +82,8 @@ func (l *loader) program(h *hook, how string, res *resolved, ctx handover) (*ebp
 	if err != nil {
 		return nil, err
 	}
-	if spec.Instructions, err = replaceFunction(spec.Instructions, bpf.FuncHookArgs, args); err != nil {
-		return nil, err
-	}
-	if spec.Instructions, err = replaceFunction(spec.Instructions, bpf.FuncSelMatch, l.selection); err != nil {
-		return nil, err
-	}
+	spec.Instructions = replaceFunction(spec.Instructions, bpf.FuncHookArgs, args)
+	spec.Instructions = replaceFunction(spec.Instructions, bpf.FuncSelMatch, l.selection)
 	spec.Name = programName(h.row.name)
 	switch how {
 	case "fentry", "fexit", "tp_btf":
