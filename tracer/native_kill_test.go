@@ -140,16 +140,9 @@ func (c *child) kill(t *testing.T) kernelObjects {
 // expectGone gives the kernel 2 s to let go.
 func expectGone(t *testing.T, held kernelObjects) {
 	t.Helper()
-	deadline := time.Now().Add(2 * time.Second)
-	for {
-		left := held.alive()
-		if len(left) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("left in the kernel: %v", left)
-		}
-		time.Sleep(5 * time.Millisecond)
+	var left []string
+	if !becomes(2*time.Second, func() bool { left = held.alive(); return len(left) == 0 }) {
+		t.Fatalf("left in the kernel: %v", left)
 	}
 }
 
@@ -171,8 +164,9 @@ func TestNativeKilledAtRandomMoments(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for range 20 {
 		c := spawn(t)
-		// The moment is what is tested: there is nothing to wait for.
-		time.Sleep(time.Duration(random.IntN(600)) * time.Millisecond)
+		// A timer on purpose: any moment of attaching and tracing must do, so
+		// there is no condition to wait for.
+		<-time.After(time.Duration(random.IntN(600)) * time.Millisecond)
 		expectGone(t, c.kill(t))
 	}
 }

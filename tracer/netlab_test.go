@@ -37,13 +37,22 @@ func needRoot(t testing.TB) {
 // eventually waits for a condition, and fails the test if it does not come.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v still not: %s", patience, what)
-		}
-		time.Sleep(2 * time.Millisecond) // between two looks, not instead of one
+	if !becomes(patience, ok) {
+		t.Fatalf("after %v still not: %s", patience, what)
 	}
+}
+
+// becomes looks again and again whether a condition holds, and says whether it
+// did within the time.
+func becomes(limit time.Duration, ok func() bool) bool {
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(limit); !ok(); <-look.C {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // onThread runs f on a thread that ends afterwards, whatever namespace it is in

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -303,12 +304,30 @@ func TestRateAndSample(t *testing.T) {
 	}
 }
 
+// firstWrite tells of the first write that went through it.
+type firstWrite struct {
+	io.Writer
+	once sync.Once
+	done chan struct{}
+}
+
+func (f *firstWrite) Write(p []byte) (int, error) {
+	defer f.once.Do(func() { close(f.done) })
+	return f.Writer.Write(p)
+}
+
 // TestSlowAttach: whoever has to wait is told for what.
 func TestSlowAttach(t *testing.T) {
 	w := newWorld(t)
+	said := &firstWrite{Writer: w.sys.stderr, done: make(chan struct{})}
+	w.sys.stderr = said
 	attach := w.sys.newTracer
 	w.sys.newTracer = func(c tracer.Config) (liveTracer, error) {
-		time.Sleep(slowAttach + 200*time.Millisecond)
+		select { // attaching takes until something was said
+		case <-said.done:
+		case <-time.After(20 * slowAttach):
+			t.Error("nothing was said while hooks were being attached")
+		}
 		return attach(c)
 	}
 	w.run("trace", "tcp", "--count", "1")
