@@ -24,6 +24,7 @@ var checks = []struct {
 }{
 	// First those that need the servers' ports for themselves.
 	{"churn", false, (*checker).churn},
+	{"doctor", false, (*checker).doctor},
 	{"cases", true, (*checker).cases},
 	{"selections", true, (*checker).selections},
 	{"only-node", true, (*checker).onlyNode},

@@ -76,11 +76,34 @@ func (c *checker) hooks() error {
 		table = append(table, fmt.Sprintf("%-28s %s", h.Name, state))
 	}
 	c.fact("%d of %d hooks fired", fired, len(table))
+	return c.leave("hooks", strings.Join(table, "\n")+"\n")
+}
+
+// doctor runs `doctor`, which must find that all hooks work here, and leaves
+// what it says for the caller, who knows what this kernel should have.
+func (c *checker) doctor() error {
+	out, err := output(c.tool.path, "doctor")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	if err := c.leave("doctor", string(out)); err != nil {
+		return err
+	}
+	const want = "stackhop trace works here, with all hooks"
+	if !strings.HasSuffix(string(out), "\n"+want+"\n") {
+		return fmt.Errorf("does not end with %q:\n%s", want, out)
+	}
+	c.fact("%s", want)
+	return nil
+}
+
+// leave gives the caller a file, or shows it to who has no folder for it.
+func (c *checker) leave(name, text string) error {
 	if c.outDir == "" {
-		fmt.Println(strings.Join(table, "\n"))
+		fmt.Print(text)
 		return nil
 	}
-	return writeFile(filepath.Join(c.outDir, "hooks"), strings.Join(table, "\n")+"\n")
+	return writeFile(filepath.Join(c.outDir, name), text)
 }
 
 // kills is how many times a run of the checks kills the tool outright: half of

@@ -30,7 +30,7 @@ var (
 	only    = flag.String("checks", "", "the checks to run (default: all)")
 	limit   = flag.Int("limit", 900, "seconds that one machine may take")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
-	update  = flag.Bool("update", false, "rewrite testdata/kernels/SERIES/hooks")
+	update  = flag.Bool("update", false, "rewrite the lists in testdata/kernels/SERIES")
 )
 
 // machines is how many run side by side: each has two processors, and emulates them.
@@ -159,24 +159,41 @@ func (m *machine) check(t *testing.T, name string) {
 	if r.Error != "" {
 		t.Error(r.Error)
 	}
-	if name == "hooks" {
-		m.compareHooks(t)
+	switch name {
+	case "hooks":
+		got := m.left(t, name)
+		compareHooks(t, got, golden(t, m.series, name, got))
+	case "doctor":
+		got, err := normaliseDoctor(m.left(t, name), m.series)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range differences(got, golden(t, m.series, name, got)) {
+			t.Error(d)
+		}
 	}
 }
 
-// compareHooks holds which hooks fired against the list of this kernel series:
-// a hook that falls silent, or vanishes, is noticed.
-func (m *machine) compareHooks(t *testing.T) {
-	got, err := os.ReadFile(filepath.Join(m.out, "hooks"))
+// left is a file that a check left for this side.
+func (m *machine) left(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(m.out, name))
 	if err != nil {
-		t.Fatalf("the guest left no table of hooks: %v", err)
+		t.Fatalf("the guest did not leave its part: %v", err)
 	}
-	path := filepath.Join(root, "testdata/kernels", m.series, "hooks")
+	return string(data)
+}
+
+// golden is what a kernel series is known for: testdata/kernels/SERIES/NAME,
+// which -update makes what was got.
+func golden(t *testing.T, series, name, got string) string {
+	t.Helper()
+	path := filepath.Join(root, "testdata/kernels", series, name)
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,8 +201,14 @@ func (m *machine) compareHooks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v (-update writes it)", err)
 	}
-	wanted := states(string(want))
-	for name, state := range states(string(got)) {
+	return string(want)
+}
+
+// compareHooks holds which hooks fired against the list of this kernel series:
+// a hook that falls silent, or vanishes, is noticed.
+func compareHooks(t *testing.T, got, want string) {
+	wanted := states(want)
+	for name, state := range states(got) {
 		// What fires by chance of timing may be silent, if the list says so.
 		if w, ok := wanted[name]; !ok || w != state && w != "sometimes" {
 			t.Errorf("hook %s %s, the list says %q", name, state, w)
