@@ -17,7 +17,6 @@ func (a *app) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:               "doctor",
 		Usage:              "what is missing to trace on this machine, and the way out",
-		ArgsUsage:          " ",
 		CustomHelpTemplate: doctorHelp,
 		Flags:              []cli.Flag{outputFlag("", "text", "json")},
 		Action:             a.plainAction(false, a.doctor),

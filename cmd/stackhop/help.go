@@ -26,16 +26,18 @@ EXAMPLES:
 
 const commandTail = `
 USAGE:
-   {{.HelpName}} [options] {{.ArgsUsage}}
+   {{.HelpName}} [options]{{with .ArgsUsage}} {{.}}{{end}}
 
 OPTIONS:
-{{- if .VisibleFlagCategories}}{{template "visibleFlagCategoryTemplate" .}}{{else}}{{template "visibleFlagTemplate" .}}
+{{- if .VisibleFlagCategories}}{{template "visibleFlagCategoryTemplate" .}}
+   --help, -h  show help
+{{else}}{{template "visibleFlagTemplate" .}}
 {{end}}`
 
 const shortHelp = `{{.HelpName}}: {{.Usage}}
 
 USAGE:
-   {{.HelpName}} {{.ArgsUsage}}
+   {{.HelpName}}
 `
 
 const traceHelp = commandHead + `   # everything to and from one address, and what becomes of it behind NAT
@@ -87,7 +89,7 @@ const hooksHelp = commandHead + `   # which hooks this kernel has, and how each 
    {{.HelpName}} --count -- ping -c 3 10.0.0.7
 ` + commandTail
 
-const doctorHelp = commandHead + `   # can I trace here? Exit status 0: yes, 1: no
+const doctorHelp = commandHead + `   # can I trace here? Exit status 0: yes, perhaps with --hooks tracepoints only; 1: no
    {{.HelpName}}
 ` + commandTail
 

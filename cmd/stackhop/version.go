@@ -17,7 +17,6 @@ func (a *app) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:               "version",
 		Usage:              "version, commit, Go release and platform",
-		ArgsUsage:          " ",
 		CustomHelpTemplate: shortHelp,
 		Action: a.plainAction(false, func(*cli.Context) error {
 			_, err := fmt.Fprintln(a.sys.stdout, "stackhop", versionText())
