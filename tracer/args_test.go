@@ -5,6 +5,7 @@
 package tracer
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"testing"
@@ -288,5 +289,54 @@ func TestReplaceFunction(t *testing.T) {
 	}
 	if body[0].Symbol() != "" {
 		t.Error("the body that was put in has changed")
+	}
+}
+
+// withFunction is a kernel that has one function with BTF.
+func withFunction(t *testing.T, name string, params []btf.FuncParam) *kernel {
+	t.Helper()
+	b, err := btf.NewBuilder([]btf.Type{&btf.Func{Name: name, Linkage: btf.GlobalFunc,
+		Type: &btf.FuncProto{Return: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Params: params}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kernel{types: types}
+	k.symbols.Store(&symbols{module: map[string]string{name: ""}})
+	return k
+}
+
+// A function that no longer has what a row needs makes the row absent; it is
+// not tried by a kprobe instead, which would not find it either.
+func TestAttachUnknownPrototype(t *testing.T) {
+	tests := []struct {
+		name   string
+		row    row
+		params []btf.FuncParam
+		fails  bool
+	}{
+		{"no skb", row{}, prototype("net", "sock"), false},
+		{"no such argument", row{a: nth(3)}, prototype("sk_buff"), false},
+		{"required", row{required: true}, prototype("net"), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.row.name, tt.row.prog = "ip_something", "path"
+			l := &loader{kernel: withFunction(t, "ip_something", tt.params)}
+			h := &hook{row: &tt.row, id: 1}
+			if err := l.attach(h); (err != nil) != tt.fails {
+				t.Errorf("error %v, want one: %t", err, tt.fails)
+			}
+			if !errors.Is(h.err, errNoArgument) || h.how != "" || h.prog != nil || h.link != nil {
+				t.Errorf("the hook is %+v", h)
+			}
+		})
 	}
 }

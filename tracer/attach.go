@@ -140,7 +140,7 @@ func (l *loader) attach(h *hook) error {
 	if err == nil && how != "tc" { // devices come and go; tc.go attaches to each
 		err = h.attach(how)
 	}
-	if err != nil && how == "fentry" {
+	if err != nil && how == "fentry" && res != nil {
 		// A function may have BTF and still refuse a trampoline: one with more
 		// than six arguments before 6.6, or one whose entry is taken.
 		if regs, rerr := resolveRegs(res); rerr == nil {
@@ -159,6 +159,7 @@ func (l *loader) attach(h *hook) error {
 }
 
 // load makes the program of a row, in the way that the kernel's types suggest.
+// res is nil if the row's arguments are not all to be found.
 func (l *loader) load(h *hook) (how string, res *resolved, err error) {
 	// The types of modules are read through those of the kernel, which several
 	// goroutines must not do at once (a map of package btf is written).
@@ -166,7 +167,7 @@ func (l *loader) load(h *hook) (how string, res *resolved, err error) {
 	how, res, ctx, err := l.kernel.plan(h.row)
 	l.mu.Unlock()
 	if err != nil {
-		return how, res, err
+		return how, nil, err
 	}
 	return how, res, l.loadAs(h, how, res, ctx)
 }

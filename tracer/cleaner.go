@@ -175,44 +175,60 @@ func (c *cleaner) close() {
 	_ = c.cmd.Wait()
 }
 
+// cleanerTarget is a device that the cleaner was told of.
+type cleanerTarget struct {
+	ns      netns.NsHandle
+	ifindex int
+	c       cleaner
+	made    bool // the qdisc is ours
+}
+
+// readTargets reads devices, one a line, until the input ends, and says "ready"
+// on out for each. After an error nobody says more; what was read until then
+// is returned with it.
+func readTargets(in io.Reader, out io.Writer) (targets []cleanerTarget, err error) {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		var t cleanerTarget
+		var path string
+		if _, err := fmt.Sscanf(lines.Text(), "%s %d %d %t", &path, &t.ifindex, &t.c.handle, &t.made); err != nil {
+			return targets, fmt.Errorf("%q: %w", lines.Text(), err)
+		}
+		if t.ns, err = netns.GetFromPath(path); err != nil {
+			return targets, fmt.Errorf("open namespace %s: %w", path, err)
+		}
+		targets = append(targets, t)
+		// Without a reader the tracer is gone, and the input ends as well.
+		_, _ = fmt.Fprintln(out, "ready")
+	}
+	return targets, lines.Err()
+}
+
 // RunCleaner is the cleaner process. It returns when its work is done.
 func RunCleaner() int {
 	if os.Getenv(cleanerEnv) == cleanerDetach {
 		return 0 // the links go with this process
 	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
-	type target struct {
-		ns      netns.NsHandle
-		ifindex int
-		c       cleaner
-		made    bool
-	}
-	var targets []target
-	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() {
-		var t target
-		var path string
-		if _, err := fmt.Sscanf(in.Text(), "%s %d %d %t", &path, &t.ifindex, &t.c.handle, &t.made); err != nil {
-			fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %q: %v\n", in.Text(), err)
-			return 1
-		}
-		var err error
-		if t.ns, err = netns.GetFromPath(path); err != nil {
-			fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
-			return 1
-		}
-		targets = append(targets, t)
-		fmt.Println("ready")
-	}
 	status := 0
+	complain := func(err error) {
+		fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
+		status = 1
+	}
+	targets, err := readTargets(os.Stdin, os.Stdout)
+	if err != nil {
+		complain(err)
+		// The tracer finds nobody answering and goes on without tc on further
+		// devices. Those that have our filters are still to be cleaned, once it
+		// has ended.
+		os.Stdout.Close()
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 	for _, t := range targets {
-		if err := inNamespace(fmt.Sprintf("/proc/self/fd/%d", t.ns), func() {
-			if err := t.c.remove(t.ifindex, t.made); err != nil {
-				fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
-				status = 1
-			}
-		}); err != nil {
-			status = 1
+		var removeErr error
+		err := inNamespace(fmt.Sprintf("/proc/self/fd/%d", t.ns), func() { removeErr = t.c.remove(t.ifindex, t.made) })
+		if err = errors.Join(err, removeErr); err != nil {
+			complain(err)
 		}
 	}
 	return status

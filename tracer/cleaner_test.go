@@ -42,6 +42,7 @@ func TestCleanerInput(t *testing.T) {
 		{"number too large", "/proc/self/ns/net 1 99999999999 true\n", 1, "", "tc cleaner"},
 		{"negative handle", "/proc/self/ns/net 1 -2 true\n", 1, "", "tc cleaner"},
 		{"empty line", "\n", 1, "", "tc cleaner"},
+		{"garbage behind a device", "/proc/self/ns/net 1073741824 2 true\nhello\n", 1, "ready\n", `"hello"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,5 +80,35 @@ func TestIsCleaner(t *testing.T) {
 	t.Setenv(cleanerEnv, "1")
 	if !IsCleaner() {
 		t.Error("not told by the environment")
+	}
+}
+
+// What cannot be understood does not keep the cleaner from what it knows.
+func TestReadTargets(t *testing.T) {
+	const good = "/proc/self/ns/net 1 2 true\n"
+	tests := []struct {
+		name, input string
+		targets     int
+		fails       bool
+	}{
+		{"two devices", good + good, 2, false},
+		{"garbage behind a device", good + "hello\n" + good, 1, true},
+		{"no such namespace behind a device", good + "/proc/0/ns/net 1 2 true\n", 1, true},
+		{"a line without end", good + strings.Repeat("x", 1<<17), 1, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			targets, err := readTargets(strings.NewReader(tt.input), &out)
+			for i := range targets {
+				targets[i].ns.Close()
+			}
+			if len(targets) != tt.targets || (err != nil) != tt.fails {
+				t.Errorf("%d targets, error %v", len(targets), err)
+			}
+			if got := strings.Count(out.String(), "ready\n"); got != tt.targets {
+				t.Errorf("ready for %d, want %d", got, tt.targets)
+			}
+		})
 	}
 }
