@@ -357,15 +357,17 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
 		struct headers h = {};
 		struct span s;
 
-		if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
-			count(STAT_READ_FAILED);
-		if (!(flags & EVENT_FIRST)) {
-			p->tuple = h.tuple;
-			join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+		if (!find_network(skb, how & HOW_AT_DATA, &s) && !parse(&s, &h)) {
+			if (!(flags & EVENT_FIRST)) {
+				p->tuple = h.tuple;
+				join(&h.tuple, p->flow, p->flags & EVENT_REPLY,
+				     p->flags & EVENT_MATCHED);
+			}
+			read_rest(skb, &s, &h);
+			send_headers(hook, p, flags, ifindex, data, p->cause, &h);
+			return 0;
 		}
-		read_rest(skb, &s, &h);
-		send_headers(hook, p, flags, ifindex, data, p->cause, &h);
-		return 0;
+		count(STAT_READ_FAILED);
 	}
 	send(hook, p, flags, ifindex, data);
 	return 0;
@@ -403,7 +405,8 @@ static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 }
 
 /* send_changed tells the new headers of a packet, and lets its connection be
- * followed under them. Plain numbers, as for admit(). */
+ * followed under them; if they cannot be read, only that it passed. Plain
+ * numbers, as for admit(). */
 __noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
 {
 	struct packet *p = find_life(skb);
@@ -415,6 +418,7 @@ __noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0
 		return 0;
 	if (find_network(skb, false, &s) || parse(&s, &h)) {
 		count(STAT_READ_FAILED);
+		send(hook, p, flags, ifindex, data);
 		return 0;
 	}
 	p->tuple = h.tuple;

@@ -41,7 +41,7 @@ enum stat {
 	STAT_LOST_RING,    /* ring full */
 	STAT_LOST_TABLE,   /* sh_packets full: the packet is not followed at all */
 	STAT_LOST_FLOWS,   /* sh_flows full: the reply may not be followed */
-	STAT_READ_FAILED,  /* kernel memory could not be read */
+	STAT_READ_FAILED,  /* headers or a conntrack entry could not be read, and are not told */
 	STAT_REUSED,       /* an address was found reused without a free seen */
 	STAT_SHED,         /* packets not followed, to keep to the rate */
 	STATS,

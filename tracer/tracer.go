@@ -257,6 +257,7 @@ func (t *Tracer) Stats() Stats {
 	s.Lost["ring"] = kernelStats.LostRing
 	s.Lost["packet-table"] = kernelStats.LostTable
 	s.Lost["flow-table"] = kernelStats.LostFlows
+	s.Lost["read"] = kernelStats.ReadFailed
 	s.Lost["rate"] = kernelStats.Shed
 	s.Lost["hook-not-run"] = t.notRun()
 	return s
