@@ -29,11 +29,39 @@ func (k *kernel) checkFunctionHooks() error {
 	if kerr == nil {
 		return nil
 	}
-	why := ""
-	if mode := lockdown(); mode != "" && mode != "none" {
-		why = fmt.Sprintf(" (kernel lockdown: %s)", mode)
+	return fmt.Errorf("%w%s: fentry: %s; kprobe: %s", ErrNoFunctionHooks, lockedDown(), cause(ferr), cause(kerr))
+}
+
+// errNoKernelReads says that programs must not read what a pointer points to,
+// which all of stackhop's do.
+var errNoKernelReads = errors.New("this kernel refuses BPF programs that read its memory")
+
+// readsWayOut is what can be done about errNoKernelReads.
+const readsWayOut = "boot with lockdown=integrity, or without lockdown"
+
+// checkKernelReads loads a program that would read. It cannot be left to the
+// programs themselves: the library takes the refusal for an old kernel's, and
+// tries a helper that the verifier does not know.
+func checkKernelReads() error {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "sh_probe", Type: ebpf.RawTracepoint, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R0, 0), asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
+			asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, -8), asm.Mov.Imm(asm.R2, 8), asm.Mov.Imm(asm.R3, 0),
+			asm.FnProbeReadKernel.Call(),
+			asm.Mov.Imm(asm.R0, 0), asm.Return(),
+		}})
+	if err != nil {
+		return fmt.Errorf("%w%s: %s", errNoKernelReads, lockedDown(), cause(err))
 	}
-	return fmt.Errorf("%w%s: fentry: %s; kprobe: %s", ErrNoFunctionHooks, why, cause(ferr), cause(kerr))
+	return prog.Close()
+}
+
+// lockedDown adds to a refusal that the kernel is locked down, if it is.
+func lockedDown() string {
+	if mode := lockdown(); mode != "" && mode != "none" {
+		return fmt.Sprintf(" (kernel lockdown: %s)", mode)
+	}
+	return ""
 }
 
 // cause is the kernel's own word for an error, where it gave one.
@@ -176,7 +204,10 @@ func Probe() (*Kernel, error) {
 	if err == nil {
 		ring.Close()
 	}
-	k.CanTracepoints = k.allOK() && k.checkTracepoints(kern)
+	reads := checkKernelReads()
+	k.check("kernel memory", reads == nil, fmt.Sprint(reads), readsWayOut)
+	k.checkTracepoints(kern)
+	k.CanTracepoints = k.allOK()
 	functions := kern.checkFunctionHooks()
 	k.check("function hooks", functions == nil, fmt.Sprint(functions), "use --hooks tracepoints")
 	k.CanTrace = k.CanTracepoints && functions == nil
@@ -201,7 +232,7 @@ func (k *Kernel) allOK() bool {
 	return true
 }
 
-func (k *Kernel) checkTracepoints(kern *kernel) bool {
+func (k *Kernel) checkTracepoints(kern *kernel) {
 	var absent []string
 	for i := range table {
 		if r := &table[i]; r.at == onTracepoint && kern.tracepoint(r.symbol()) == nil {
@@ -209,7 +240,6 @@ func (k *Kernel) checkTracepoints(kern *kernel) bool {
 		}
 	}
 	k.check("tracepoints", len(absent) == 0, strings.Join(absent, ", ")+" missing", "a kernel with CONFIG_TRACEPOINTS and BTF is needed")
-	return len(absent) == 0
 }
 
 // checkModules tells what cannot be seen because a module is not loaded; its

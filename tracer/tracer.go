@@ -57,6 +57,9 @@ func New(cfg Config) (*Tracer, error) {
 	if err := k.checkLayout(); err != nil {
 		return nil, err
 	}
+	if err := checkKernelReads(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, readsWayOut)
+	}
 	if cfg.Hooks == HooksAll {
 		if err := k.checkFunctionHooks(); err != nil {
 			return nil, fmt.Errorf("%w: use --hooks tracepoints to see devices, namespaces and drops; IPVS, conntrack, netfilter and sockets are not observed then", err)

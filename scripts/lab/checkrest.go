@@ -83,11 +83,11 @@ func (c *checker) hooks() error {
 // what it says for the caller, who knows what this kernel should have.
 func (c *checker) doctor() error {
 	out, err := output(c.tool.path, "doctor")
+	if leaveErr := c.leave("doctor", string(out)); err == nil {
+		err = leaveErr
+	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
-	}
-	if err := c.leave("doctor", string(out)); err != nil {
-		return err
 	}
 	const want = "stackhop trace works here, with all hooks"
 	if !strings.HasSuffix(string(out), "\n"+want+"\n") {
