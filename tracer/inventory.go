@@ -147,9 +147,12 @@ func (inv *inventory) refresh() {
 		processes:  old.processes,
 	}
 	s.paths = findNamespaces()
+	unread := map[uint32]bool{}
 	for inode, path := range s.paths {
 		s.namespaces[inode] = describeNamespace(inode, path)
-		for ifindex, dev := range readDevices(path) {
+		devices := readDevices(path)
+		unread[inode] = devices == nil
+		for ifindex, dev := range devices {
 			s.devices[deviceKey{inode, ifindex}] = dev
 		}
 	}
@@ -167,6 +170,7 @@ func (inv *inventory) refresh() {
 	}
 	for key, dev := range old.devices {
 		if _, ok := s.devices[key]; !ok {
+			dev.gone = dev.gone || !unread[key.netns]
 			s.devices[key] = dev
 		}
 	}

@@ -38,20 +38,27 @@ func (t *Tracer) attachNew() {
 		t.cfg.Warn(err.Error())
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return
-	}
 	t.kernel.symbols.Store(symbols)
 	t.kernel.cache = btf.NewCache() // the old one does not know the new module
-	var missing []*hook
-	for _, h := range t.hooks {
+	// Rows are attached as new hooks, which take the place of the absent ones
+	// when they are finished: t.mu is not held for the seconds that this takes,
+	// and who reads the table never sees one half attached.
+	var fresh []*hook
+	for _, h := range t.table() {
 		if h.how == "" && h.row.at != onTC && errors.Is(h.err, errAbsent) {
-			missing = append(missing, h)
+			fresh = append(fresh, &hook{row: h.row, id: h.id})
 		}
 	}
-	if err := t.loader.attachAll(missing); err != nil {
+	if err := t.loader.attachAll(fresh); err != nil {
 		t.cfg.Warn(err.Error())
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range fresh {
+		if t.closed {
+			h.close()
+			continue
+		}
+		t.hooks[h.id-1] = h
 	}
 }

@@ -83,10 +83,13 @@ type device struct {
 	// peerID is the number that the device's own namespace gives to that of
 	// its peer (IFLA_LINK_NETNSID), -1 if that is the same one.
 	peerID int
+	// gone says that it was no longer there when its namespace's devices were
+	// last read, or that the namespace was not.
+	gone bool
 }
 
-// readDevices lists a namespace's devices by ifindex. A namespace that
-// vanishes meanwhile has none.
+// readDevices lists a namespace's devices by ifindex; nil if they cannot be
+// read, because the namespace vanishes or its devices change meanwhile.
 func readDevices(path string) map[uint32]device {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {

@@ -154,8 +154,9 @@ func (t *Tracer) Attached() []HookStatus {
 			t.cfg.Warn(err.Error())
 		}
 	}
-	out := make([]HookStatus, len(t.hooks))
-	for i, h := range t.hooks {
+	hooks := t.table()
+	out := make([]HookStatus, len(hooks))
+	for i, h := range hooks {
 		out[i] = h.status()
 		if int(h.id) < len(hits) {
 			out[i].Hits = hits[h.id]

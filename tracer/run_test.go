@@ -118,7 +118,7 @@ func (r *run) hook(name string) events.HookID {
 			return h.ID
 		}
 	}
-	r.t.Fatalf("hook %s is not attached", name)
+	r.t.Fatalf("no hook %s in this run", name)
 	return 0
 }
 

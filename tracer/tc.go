@@ -7,12 +7,17 @@ package tracer
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/events"
 )
 
 // tcAttacher keeps the tc programs on every device of every namespace, also
@@ -22,14 +27,18 @@ type tcAttacher struct {
 	ingress, egress *hook
 	how             string // tcx or clsact
 	cleaner         *cleaner
+	warn            func(string)
 
 	mu       sync.Mutex
+	seen     *snapshot // what update looked at last
 	attached map[deviceKey][]link.Link
-	failed   map[deviceKey]error
+	failed   map[deviceKey]bool
 }
 
-func (t *Tracer) attachTC() error {
-	a := &tcAttacher{attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]error{}}
+// attachTC attaches to the devices that there are. Without tc hooks a run is
+// poorer, and goes on.
+func (t *Tracer) attachTC() {
+	a := &tcAttacher{warn: t.cfg.Warn, attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
 			continue
@@ -41,7 +50,7 @@ func (t *Tracer) attachTC() error {
 		}
 	}
 	if a.ingress == nil || a.egress == nil {
-		return nil
+		return
 	}
 	a.how = "tcx"
 	if !haveTCX(a.ingress.prog) {
@@ -51,12 +60,12 @@ func (t *Tracer) attachTC() error {
 			a.ingress.absentTC(err)
 			a.egress.absentTC(err)
 			t.cfg.Warn(fmt.Sprintf("tc hooks are left out: %v", err))
-			return nil
+			return
 		}
 	}
 	a.ingress.how, a.egress.how = a.how, a.how
 	t.tc = a
-	return a.update(t.names.now.Load())
+	a.update(t.names.now.Load())
 }
 
 func (h *hook) absentTC(err error) {
@@ -71,39 +80,55 @@ func haveTCX(prog *ebpf.Program) bool {
 }
 
 // update attaches to devices of s that have no attachment yet.
-func (a *tcAttacher) update(s *snapshot) error {
+func (a *tcAttacher) update(s *snapshot) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if s == a.seen {
+		return
+	}
+	a.seen = s
 	todo := map[uint32][]deviceKey{}
-	for key := range s.devices {
-		if _, ok := s.paths[key.netns]; !ok {
+	for key, dev := range s.devices {
+		if dev.gone {
 			a.forget(key)
 			continue
 		}
-		if _, done := a.attached[key]; done || a.failed[key] != nil {
+		if _, done := a.attached[key]; done || a.failed[key] {
 			continue
 		}
 		todo[key.netns] = append(todo[key.netns], key)
 	}
 	for inode, keys := range todo {
-		if err := inNamespace(s.paths[inode], func() { a.attachDevices(keys) }); err != nil {
+		err := inNamespace(s.paths[inode], func() {
 			for _, key := range keys {
-				a.failed[key] = err
+				links, err := a.attachDevice(key)
+				if err != nil {
+					a.fail(key, s.devices[key].Name, err)
+					continue
+				}
+				a.attached[key] = links
+			}
+		})
+		if err != nil {
+			for _, key := range keys {
+				a.fail(key, s.devices[key].Name, err)
 			}
 		}
 	}
-	return nil
 }
 
-func (a *tcAttacher) attachDevices(keys []deviceKey) {
-	for _, key := range keys {
-		links, err := a.attachDevice(key)
-		if err != nil {
-			a.failed[key] = err // as a rule it has vanished
-			continue
-		}
-		a.attached[key] = links
+// fail gives a device up, and tells why unless it has merely vanished.
+func (a *tcAttacher) fail(key deviceKey, name string, err error) {
+	a.failed[key] = true
+	if !vanished(err) {
+		a.warn(fmt.Sprintf("packets at tc of device %s are not observed: %v", events.Safe(name), err))
 	}
+}
+
+// vanished says whether an error means that a device or its namespace is gone.
+func vanished(err error) bool {
+	var none netlink.LinkNotFoundError
+	return errors.As(err, &none) || errors.Is(err, unix.ENODEV) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
 func (a *tcAttacher) attachDevice(key deviceKey) ([]link.Link, error) {
@@ -122,8 +147,8 @@ func (a *tcAttacher) attachDevice(key deviceKey) ([]link.Link, error) {
 	return []link.Link{in, out}, nil
 }
 
-// forget drops what is known of a device whose namespace is gone; an ifindex
-// may come back in a new namespace with the same inode number.
+// forget drops what is known of a device that is gone; its ifindex may come
+// back, in a new namespace with the same inode number.
 func (a *tcAttacher) forget(key deviceKey) {
 	for _, l := range a.attached[key] {
 		l.Close()

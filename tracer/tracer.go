@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ type Tracer struct {
 
 	delivered, malformed uint64
 
-	mu     sync.Mutex
+	mu     sync.Mutex // of closed, and of hooks once Run may replace some
 	closed bool
 }
 
@@ -66,6 +67,11 @@ func New(cfg Config) (*Tracer, error) {
 		}
 	}
 	t := &Tracer{cfg: cfg, kernel: k, clock: newClock(), hooks: newHooks()}
+	for _, h := range t.hooks {
+		if !cfg.Hooks.has(h.row) {
+			h.err = errNotWanted
+		}
+	}
 	if err := t.setUp(); err != nil {
 		t.Close()
 		return nil, err
@@ -89,9 +95,7 @@ func (t *Tracer) setUp() error {
 		return err
 	}
 	t.warnOfFailures()
-	if err := t.attachTC(); err != nil {
-		return err
-	}
+	t.attachTC()
 	return t.updateVia()
 }
 
@@ -107,19 +111,14 @@ func (t *Tracer) warnOfFailures() {
 
 // wanted are the rows that this run's hook set has.
 func (t *Tracer) wanted() []*hook {
-	if t.cfg.Hooks == HooksAll {
-		return t.hooks
-	}
-	var out []*hook
-	for _, h := range t.hooks {
-		if h.row.at == onTracepoint || h.row.at == onTC {
-			out = append(out, h)
-		} else {
-			h.err = errors.New("not used with --hooks tracepoints")
-		}
-	}
-	return out
+	return slices.DeleteFunc(t.table(), func(h *hook) bool { return !t.cfg.Hooks.has(h.row) })
 }
+
+// has says whether a hook set has a row.
+func (s HookSet) has(r *row) bool { return s == HooksAll || r.at == onTracepoint || r.at == onTC }
+
+// errNotWanted says that a row is not of this run's hook set.
+var errNotWanted = errors.New("not used with --hooks tracepoints")
 
 // rateWindows is how many windows of Config.Rate a second has (RATE_WINDOW in
 // bpf/state.h).
@@ -227,13 +226,19 @@ func (t *Tracer) decoder() *decoder {
 	return d
 }
 
-// Table is the hook table of this run: the rows that were attached.
+// table is the hooks as they are now. attachNew replaces whole ones.
+func (t *Tracer) table() []*hook {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.hooks)
+}
+
+// Table is the hook table of this run: all rows of its hook set, since one that
+// is absent now may be attached later, with its module.
 func (t *Tracer) Table() []events.Hook {
 	var out []events.Hook
-	for _, h := range t.hooks {
-		if h.how != "" {
-			out = append(out, events.Hook{ID: h.id, Name: h.row.name, Station: h.row.station})
-		}
+	for _, h := range t.wanted() {
+		out = append(out, events.Hook{ID: h.id, Name: h.row.name, Station: h.row.station})
 	}
 	return out
 }
@@ -291,7 +296,7 @@ func (t *Tracer) Close() error {
 // running on that CPU: a softirq, or on preemptible kernels another task, came
 // in between. It is not known whose packet that was. 5.10 does not count it.
 func (t *Tracer) notRun() (n uint64) {
-	for _, h := range t.hooks {
+	for _, h := range t.table() {
 		if h.prog == nil {
 			continue
 		}
