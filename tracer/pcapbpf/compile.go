@@ -11,7 +11,7 @@
 //		__u8  hdr[128]; // from the network header on, zero beyond valid
 //		__u32 valid;    // available bytes of hdr, at most 128
 //		__u32 len;      // bytes of the packet from the network header on
-//		__s32 vlan;     // tag control information of the VLAN tag, or -1
+//		__s32 vlan;     // VLAN id (other bits of the tag do not matter), or -1
 //		__u32 pad;
 //	};
 //
