@@ -329,7 +329,9 @@ __noinline int admit(u64 skb, u32 how)
 		p = 0;
 	}
 	if (!p) {
-		if (!select_packet(&h, how & HOW_BEGINS, &sel) || !begin(skb, &s, &h, &sel))
+		/* Not seen coming in: made here. The RST of a REJECT rule to a
+		 * bridged frame goes to its device past IP. */
+		if (!select_packet(&h, !(how & HOW_AT_DATA), &sel) || !begin(skb, &s, &h, &sel))
 			return -1;
 		return EVENT_FIRST;
 	}

@@ -125,14 +125,17 @@ static __always_inline u64 cause_of(const struct headers *h)
 }
 
 /* select_packet decides about a packet that is not followed yet; sel->matched
- * says whether the expression wants it. */
-static __always_inline bool select_packet(const struct headers *h, bool begins,
+ * says whether the expression wants it, made_here that it may be an answer. */
+static __always_inline bool select_packet(const struct headers *h, bool made_here,
 					  struct selected *sel)
 {
 	struct flow *f = 0;
 
-	if (begins)
+	if (made_here) {
 		sel->cause = cause_of(h);
+		if (sel->cause) /* a later packet is not its answer as well */
+			causes[this_cpu()].packet = 0;
+	}
 	if (flows_used) {
 		f = bpf_map_lookup_elem(&sh_flows, h->inner.family ? &h->inner : &h->tuple);
 		if (f) {

@@ -202,6 +202,7 @@ var table = []row{
 	{name: "icmp6_send", prog: "icmp_send", station: events.StationICMPSend, a: nth(2), b: nth(3), means: "answered with an ICMP error"},
 	{name: "tcp_v4_send_reset", prog: "answer", station: events.StationResetSend, means: "answered with an RST"},
 	{name: "tcp_v6_send_reset", prog: "answer", station: events.StationResetSend, means: "answered with an RST"},
-	{name: "nf_send_reset", prog: "answer", station: events.StationReject, noBTF: positions{skb: 2}, means: "a REJECT rule answers with an RST"},
-	{name: "nf_send_reset6", prog: "answer", station: events.StationReject, noBTF: positions{skb: 2}, means: "a REJECT rule answers with an RST"},
+	// 5.10's point releases got the socket argument of 5.11 in front of the skb.
+	{name: "nf_send_reset", prog: "answer", station: events.StationReject, noBTF: positions{skb: 3}, means: "a REJECT rule answers with an RST"},
+	{name: "nf_send_reset6", prog: "answer", station: events.StationReject, noBTF: positions{skb: 3}, means: "a REJECT rule answers with an RST"},
 }
