@@ -50,6 +50,12 @@ func (b *builder) judgeConsumed(hops []hop) ending {
 		}
 	}
 	where := stationWhere[lastStation(hops)]
+	if where == "ipvs" && hops[n-1].station == StationICMPSend {
+		return ending{
+			verdict: Terminated, rank: rankAnswered, at: n, where: "ipvs", reason: "relayed",
+			say: "IPVS tells it to the client of its virtual service",
+		}
+	}
 	e := ending{
 		verdict: Incomplete, rank: rankConsumed, at: n, where: where, reason: "consumed",
 		say: "freed without a drop or a delivery; last seen " + b.lastSeen(hops),

@@ -76,7 +76,7 @@ func (ev *evidence) look(b *builder, h *hop, denied *Station) {
 			ev.rejected = "RST"
 		}
 	case StationNetfilter, StationTable:
-		if ev.chain < 0 {
+		if ev.chain < 0 && h.a != 0 { // nft_do_chain does not say: its hook point did
 			ev.chain = int(h.b)
 		}
 	}

@@ -59,6 +59,8 @@ var drops = []rule{
 	{reasons: []string{"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"}, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
 	{reasons: []string{"IP_INVALID_DEST"}, where: "routing", reason: "martian-destination", say: "{dst} cannot be a destination"},
 
+	{reasons: []string{"IP_NOPROTO"}, where: "ip", reason: "no-protocol", say: "nothing in {ns} takes its protocol"},
+	{reasons: []string{""}, sites: []string{"ip_local_deliver_finish", "ip_protocol_deliver_rcu"}, icmp: []uint32{3<<8 | 2}, where: "ip", reason: "no-protocol", say: "nothing in {ns} takes its protocol"},
 	{icmp: []uint32{11 << 8, icmp6 | 3<<8}, where: "forward", reason: "ttl", say: "its TTL ended on the way to {dst}"},
 	{icmp: []uint32{3<<8 | 4, icmp6 | 2<<8}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}, and must not be fragmented"},
 	{reasons: []string{"PKT_TOO_BIG"}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}"},

@@ -295,7 +295,10 @@ func (b *builder) hookVisits(hops []hop, lo int, all []hop, start uint64) []Hook
 func (b *builder) detail(h *hop) string {
 	switch h.station {
 	case StationNetfilter, StationTable, StationIPVSIn:
-		if h.a == nfprotoBridge {
+		switch h.a {
+		case 0: // not said
+			return ""
+		case nfprotoBridge:
 			return "bridge " + hookWords(int(h.b))
 		}
 		return hookWords(int(h.b))

@@ -29,12 +29,13 @@ type resolved struct {
 	slots  []slot
 	params int // number of parameters; the return value of fexit lies behind them
 	// deref is the slot that holds a pointer to the value meant; -1: none.
-	deref int16
+	deref   int16
+	derefAt int32 // where in the structure it points to the value is
 }
 
 // resolveBTF finds the arguments of a row by the types in a prototype.
 func resolveBTF(r *row, params []btf.FuncParam) (*resolved, error) {
-	res := &resolved{params: len(params), deref: r.derefSlot()}
+	res := &resolved{params: len(params), deref: r.derefSlot(), derefAt: r.derefAt}
 	skb := paramOfType(params, "sk_buff")
 	switch {
 	case r.skb > 0:
@@ -56,7 +57,7 @@ func resolvePositions(r *row) (*resolved, error) {
 	if r.at == onReturn {
 		return nil, fmt.Errorf("%s: arguments at return need BTF: %w", r.name, errNoArgument)
 	}
-	res := &resolved{deref: r.derefSlot()}
+	res := &resolved{deref: r.derefSlot(), derefAt: r.derefAt}
 	skb := r.noBTF.skb
 	if r.derefSkb {
 		skb = 1
@@ -175,6 +176,7 @@ func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) 
 	if res.deref >= 0 {
 		insns = append(insns,
 			asm.LoadMem(asm.R3, asm.R2, res.deref, asm.DWord),
+			asm.Add.Imm(asm.R3, res.derefAt),
 			asm.Mov.Reg(asm.R1, asm.R2),
 			asm.Add.Imm(asm.R1, int32(res.deref)),
 			asm.Mov.Imm(asm.R2, 8),

@@ -233,7 +233,7 @@ func TestHookArgsRegisters(t *testing.T) {
 }
 
 func TestHookArgsDeref(t *testing.T) {
-	res := &resolved{deref: bpf.ArgSkb}
+	res := &resolved{deref: bpf.ArgSkb, derefAt: 24}
 	res.add(bpf.ArgSkb, 1)
 	insns, err := hookArgs(1, res, contextArray)
 	if err != nil {
@@ -242,8 +242,8 @@ func TestHookArgsDeref(t *testing.T) {
 	calls := slices.ContainsFunc(insns, func(ins asm.Instruction) bool {
 		return ins.IsBuiltinCall() && ins.Constant == int64(asm.FnProbeReadKernel)
 	})
-	if !calls {
-		t.Errorf("the pointer is not followed:\n%v", insns)
+	if !calls || !slices.Contains(insns, asm.Add.Imm(asm.R3, 24)) {
+		t.Errorf("the pointer is not followed to offset 24:\n%v", insns)
 	}
 }
 

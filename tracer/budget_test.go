@@ -37,7 +37,7 @@ func series() string {
 // anywhere are arguments in registers, for whatever a program takes: kprobe
 // programs can be loaded on kernels that let nothing be attached to functions.
 func anywhere(r *row) *resolved {
-	res := &resolved{deref: r.derefSlot()}
+	res := &resolved{deref: r.derefSlot(), derefAt: r.derefAt}
 	for i, offset := range []int16{bpf.ArgSkb, bpf.ArgNet, bpf.ArgSk, bpf.ArgState, bpf.ArgA, bpf.ArgB, bpf.ArgC} {
 		res.slots = append(res.slots, slot{offset: offset, arg: nth(uint8(min(i+1, 6)))})
 	}

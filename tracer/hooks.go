@@ -39,9 +39,10 @@ type row struct {
 	// there is none, and that the program knows the skb from a hook before.
 	skb   uint8
 	noSkb bool
-	// derefSkb marks a function whose first argument points to a structure that
-	// begins with the skb's address; derefA that a points to such a one.
+	// derefSkb marks a function whose first argument points to a structure with
+	// the skb's address; derefA that a points to such a one.
 	derefSkb, derefA bool
+	derefAt          int32 // where in that structure the address is
 	// unless names a function that serves instead where the kernel has it.
 	unless   string
 	required bool
@@ -114,7 +115,7 @@ var table = []row{
 	{name: "ip_frag_next", at: onReturn, prog: "clone", station: events.StationFragment, a: returned(), means: "a fragment was cut off"},
 	{name: "ip6_frag_next", at: onReturn, prog: "clone", station: events.StationFragment, a: returned(), means: "a fragment was cut off"},
 	{name: "ip_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
-	{name: "ip6_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, means: "sent in fragments that the socket had prepared"},
+	{name: "ip6_fraglist_prepare", prog: "clone", station: events.StationFragment, a: nth(2), derefA: true, derefAt: 8, means: "sent in fragments that the socket had prepared"},
 	{name: "skb_gro_receive", at: onReturn, prog: "merge", station: events.StationMerge, skb: 2, a: nth(1), b: returned(), means: "merged into another packet by GRO"},
 
 	// Socket and IP output.

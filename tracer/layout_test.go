@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -240,5 +241,28 @@ func TestWireLayout(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDeref: the rows that find their skb in a structure of the kernel's know
+// where in it.
+func TestDeref(t *testing.T) {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string][2]string{
+		"ip_fraglist_prepare":  {"ip_fraglist_iter", "frag"},
+		"ip6_fraglist_prepare": {"ip6_fraglist_iter", "frag"},
+		"nft_do_chain":         {"nft_pktinfo", "skb"},
+	} {
+		i := slices.IndexFunc(table, func(r row) bool { return r.name == name })
+		var s *btf.Struct
+		if err := spec.TypeByName(in[0], &s); err != nil {
+			t.Fatalf("struct %s: %v", in[0], err)
+		}
+		if at, _ := member(t, s, in[1]); int(table[i].derefAt) != at {
+			t.Errorf("%s: %s is at %d of struct %s, the row says %d", name, in[1], at, in[0], table[i].derefAt)
+		}
 	}
 }

@@ -26,6 +26,7 @@ var checks = []struct {
 	{"churn", false, (*checker).churn},
 	{"doctor", false, (*checker).doctor},
 	{"cases", true, (*checker).cases},
+	{"oddities", true, (*checker).oddities},
 	{"selections", true, (*checker).selections},
 	{"only-node", true, (*checker).onlyNode},
 	{"nothing", true, (*checker).nothing},

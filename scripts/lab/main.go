@@ -28,7 +28,7 @@ var commands = []struct {
 	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
 	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
 	{"cases", "cases [-all] [-json] [-o FILE] [ID...]: make the traffic of the ten cases (and the extras), and print a table", cmdCases},
-	{"oddities", "oddities: make the traffic that the cases have none of: refusals, fragments, bulk", cmdOddities},
+	{"oddities", "oddities [-o FILE] [NAME...]: make the traffic that the cases have none of: refusals, rules, fragments, bulk", cmdOddities},
 	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
 	{"check", "check [-o FILE] [-seed N] [-tool PATH] [NAME...]: check the tool against the lab; without names: all checks", cmdCheck},
 	{"capture", "capture [-tool PATH] FOLDER: record the events of the ten cases, a file each", cmdCapture},

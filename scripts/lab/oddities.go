@@ -3,65 +3,164 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// An oddity is traffic that the cases have none of, with how it must end.
+// An oddity is traffic that the cases have none of: what becomes of it for its
+// sender, and what the tool must say of its packets.
 type oddity struct {
-	name, from, network, dial string
-	refused                   bool
-	bytes                     int // sent and echoed
+	name      string
+	from      string // the client's namespace
+	network   string // tcp, udp, ping (an ICMP socket for datagrams) or raw
+	dial      string // HOST:PORT, for ping and raw HOST
+	bytes     int    // sent, and echoed
+	fails     error  // how the client is refused; nil: everything is echoed
+	silent    bool   // the client waits for nothing
+	meanwhile []change
+	want      []kindWant
 }
 
-// oddities pass the parts of the kernel that well-behaved requests never see.
-var oddities = []oddity{
-	{name: "a pod that does not listen resets", from: "centos", network: "tcp", dial: "172.23.96.163:81", refused: true},
-	{name: "a pod that does not listen resets, IPv6", from: "centos", network: "tcp", dial: "[fd00:10:96:2::163]:81", refused: true},
-	{name: "UDP to a port without socket", from: "centos", network: "udp", dial: "172.23.96.163:81", refused: true, bytes: 10},
-	{name: "UDP to a port without socket, IPv6", from: "centos", network: "udp", dial: "[fd00:10:96:2::163]:81", refused: true, bytes: 10},
-	{name: "fragments", from: "centos", network: "udp", dial: "172.23.96.163:7", bytes: 6000},
-	{name: "fragments, IPv6", from: "centos", network: "udp", dial: "[fd00:10:96:2::163]:7", bytes: 6000},
-	{name: "bulk between nodes", from: "centos", network: "tcp", dial: "172.23.96.163:7", bytes: 1 << 20},
-	{name: "bulk on one node", from: "centos", network: "tcp", dial: "172.23.96.24:7", bytes: 1 << 20},
+// A change is a command in a namespace, and the one that takes it back; ""
+// where that of another change does.
+type change struct{ netns, do, undo string }
+
+// inserted is a rule at the head of a chain.
+func inserted(netns, tool, rule string) change {
+	return change{netns, tool + " -I " + rule, tool + " -D " + rule}
 }
 
-func cmdOddities([]string) error {
+// runCommand runs a command line without quotes in a namespace.
+func runCommand(netns, line string) error {
+	argv := strings.Fields(line)
+	return feed(netns, "", argv[0], argv[1:]...)
+}
+
+// An oddResult is what happened to an oddity, for whoever looks for its packets.
+type oddResult struct {
+	Name  string `json:"name"`
+	Local string `json:"local"` // the client's address and port; of ping and raw the address only
+	PID   int    `json:"pid"`
+
+	open io.Closer // a socket that finds out later what became of its packet
+}
+
+func cmdOddities(args []string) error {
+	fs := flags("oddities")
+	file := fs.String("o", "", "write what happened to `FILE`, one object a line")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := findOddities(fs.Args())
+	if err != nil {
+		return err
+	}
+	var results strings.Builder
 	var errs []error
-	for _, o := range oddities {
-		err := inNetns(o.from, o.run)
+	for _, o := range chosen {
+		start := time.Now()
+		r, err := o.play()
 		if err != nil {
-			err = fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err)
+			errs = append(errs, fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err))
 		}
-		errs = append(errs, err)
+		if r.open != nil {
+			defer r.open.Close()
+		}
+		fmt.Fprintf(os.Stderr, "lab: %s (%.1f s)\n", o.name, time.Since(start).Seconds())
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&results, "%s\n", text)
 	}
-	err := errors.Join(errs...)
-	if err == nil {
-		fmt.Fprintf(os.Stderr, "lab: all %d oddities went as they should\n", len(oddities))
+	if *file != "" {
+		errs = append(errs, writeFile(*file, results.String()))
+	}
+	if err = errors.Join(errs...); err == nil {
+		fmt.Fprintf(os.Stderr, "lab: all %d oddities went as they should\n", len(chosen))
 	}
 	return err
 }
 
-func (o oddity) run() error {
-	conn, _, err := dial(o.network, o.dial)
+// findOddities returns the named ones, or all.
+func findOddities(names []string) ([]oddity, error) {
+	if len(names) == 0 {
+		return oddities, nil
+	}
+	var chosen []oddity
+	for _, name := range names {
+		i := slices.IndexFunc(oddities, func(o oddity) bool { return o.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no oddity %q", name)
+		}
+		chosen = append(chosen, oddities[i])
+	}
+	return chosen, nil
+}
+
+// play makes the traffic, with the changes that belong to it. Those are taken
+// back in any case.
+func (o oddity) play() (r oddResult, err error) {
+	r = oddResult{Name: o.name, PID: os.Getpid()}
+	for i, c := range o.meanwhile {
+		if err = runCommand(c.netns, c.do); err != nil {
+			o.meanwhile = o.meanwhile[:i]
+			break
+		}
+	}
 	if err == nil {
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(4 * dialTimeout))
-		err = o.echo(conn)
+		err = inNetns(o.from, func() error {
+			return o.judge(o.talk(&r))
+		})
 	}
+	for _, c := range slices.Backward(o.meanwhile) {
+		if c.undo == "" {
+			continue
+		}
+		err = errors.Join(err, runCommand(c.netns, c.undo))
+	}
+	return r, err
+}
+
+// judge says whether it went for the client as it should.
+func (o oddity) judge(err error) error {
 	switch {
-	case o.refused && errors.Is(err, syscall.ECONNREFUSED):
-		return nil
-	case o.refused:
-		return fmt.Errorf("want connection refused, got %w", err)
+	case o.fails == nil:
+		return err
+	case err == nil:
+		return fmt.Errorf("want %w, but it went well", o.fails)
+	case !errors.Is(err, o.fails):
+		return fmt.Errorf("want %w, got %w", o.fails, err)
 	}
-	return err
+	return nil
+}
+
+// talk is the client's side.
+func (o oddity) talk(r *oddResult) (err error) {
+	if o.network == "ping" || o.network == "raw" {
+		r.Local, err = echoICMP(o.network, o.dial)
+		return err
+	}
+	conn, local, err := dial(o.network, o.dial)
+	r.Local = local
+	if err != nil {
+		return err
+	}
+	conn.SetDeadline(time.Now().Add(4 * dialTimeout))
+	if o.silent {
+		r.open = conn
+		_, err = conn.Write(make([]byte, o.bytes))
+		return err
+	}
+	return errors.Join(o.echo(conn), conn.Close())
 }
 
 // echo sends and wants it back.
@@ -82,8 +181,11 @@ func (o oddity) echo(conn net.Conn) error {
 	if err := <-failed; err != nil {
 		return err
 	}
-	if !bytes.Equal(got, sent) {
+	if !slices.Equal(got, sent) {
 		return errors.New("what came back is not what was sent")
 	}
 	return nil
 }
+
+// errRefused is what the client's system calls tell of a refusal.
+const errRefused = syscall.ECONNREFUSED

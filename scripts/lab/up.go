@@ -72,6 +72,7 @@ func prepareNetns(name string) error {
 		settings := map[string]string{
 			"net.ipv4.conf.all.rp_filter":                "0",
 			"net.ipv4.conf.default.rp_filter":            "0",
+			"net.ipv4.ping_group_range":                  "0 0", // as containerd sets it for pods
 			"net.ipv6.conf.default.accept_dad":           "0",
 			"net.ipv6.conf.default.router_solicitations": "0",
 		}

@@ -24,32 +24,11 @@ func TestExpectations(t *testing.T) {
 			t.Errorf("expectation %d is of case %s", i, expectations[i].id)
 		}
 		for _, l := range []leg{want.request, want.reply} {
-			if stacks, l3 := count(l.visits); stacks != l.stacks || l3 != l.l3 {
+			if stacks, l3 := countStacks(l.visits); stacks != l.stacks || l3 != l.l3 {
 				t.Errorf("case %s: the visits %q are %v stacks, %v with IP; the table says %v, %v", c.id, l.visits, stacks, l3, l.stacks, l.l3)
 			}
 		}
 	}
-}
-
-// count counts stacks by the rules: half a visit that was not left or that
-// began in mid-stack, none for what is not of the cluster.
-func count(visits string) (stacks, l3 float64) {
-	for _, v := range strings.Split(visits, " | ") {
-		n := 1.0
-		if strings.Contains(v, "terminated") || strings.Contains(v, "kernel>") {
-			n = 0.5
-		}
-		for _, name := range networks {
-			if strings.Contains(v, name) {
-				n = 0
-			}
-		}
-		stacks += n
-		if !strings.Contains(v, "bridged") {
-			l3 += n
-		}
-	}
-	return stacks, l3
 }
 
 // refused is what must be seen of case 7.

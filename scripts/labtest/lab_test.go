@@ -193,7 +193,12 @@ func golden(t *testing.T, series, name, got string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+		text := got
+		if name == "hooks" {
+			old, _ := os.ReadFile(path) // none for a new series
+			text = keepSometimes(got, states(string(old)))
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,6 +223,19 @@ func compareHooks(t *testing.T, got, want string) {
 	for name := range wanted {
 		t.Errorf("hook %s of the list is not in the table", name)
 	}
+}
+
+// keepSometimes writes a list anew, but for what was found out to be a matter
+// of timing: one run does not tell otherwise.
+func keepSometimes(got string, old map[string]string) string {
+	var out strings.Builder
+	for line := range strings.Lines(got) {
+		if f := strings.Fields(line); len(f) == 2 && old[f[0]] == "sometimes" {
+			line = fmt.Sprintf("%-28s sometimes\n", f[0])
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 // states maps the hooks of a list to what they do.
