@@ -39,18 +39,8 @@ func (b *builder) judgeJoined(hops []hop) ending {
 // neither delivered nor sent away.
 func (b *builder) judgeConsumed(hops []hop) ending {
 	n := len(hops) - 1
-	for i := n; i >= 0 && i >= n-3; i-- {
-		if hops[i].station == StationVerdict && int32(hops[i].val)&0xff == nfStolen { //nolint:gosec // the bits of Ret
-			if st := verdictStation(b.s.hookName(hops[i].hook)); st == StationTable {
-				return ending{
-					verdict: Terminated, rank: rankTerminated, at: i, where: "netfilter", reason: "stolen",
-					say: "taken by netfilter (" + b.s.hookName(hops[i].hook) + ")",
-				}
-			}
-		}
-	}
 	where := stationWhere[lastStation(hops)]
-	if where == "ipvs" && hops[n-1].station == StationICMPSend {
+	if where == "ipvs" && n > 0 && hops[n-1].station == StationICMPSend {
 		return ending{
 			verdict: Terminated, rank: rankAnswered, at: n, where: "ipvs", reason: "relayed",
 			say: "IPVS tells it to the client of its virtual service",

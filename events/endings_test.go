@@ -59,6 +59,7 @@ var endings = []struct {
 	{"no header for a moment", fromEth + "real/cni0 ip_output h=:0>:0\nreal/eth0 net_dev_start_xmit", 1, LeftNode, "device", "", "left the node by eth0"},
 	{"time wait", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_timewait\npod consume_skb", 2, Delivered, "socket", "", "to a connection in TIME_WAIT"},
 	{"rule", fromEth + "real/eth0 nf_hook_slow nf=2\nreal/eth0 nf_conntrack_in\nreal/eth0 nft_do_chain nf=2\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "0.5 stacks, terminated in netfilter: dropped by a rule in netfilter FORWARD (nft_do_chain)"},
+	{"rule in a chain that does not say where", fromEth + "real/eth0 nf_hook_slow nf=2\nreal/eth0 nft_do_chain\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "dropped by a rule in netfilter FORWARD (nft_do_chain)"},
 	{"rule, 5.10", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "netfilter INPUT (ipt_do_table)"},
 	{"rule's verdict", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 nft_do_chain nf=1\nreal/eth0 nft_do_chain_ret ret=0\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-drop", "netfilter INPUT"},
 	{"reject", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 __icmp_send icmp=3/3\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "netfilter", "rule-reject", "answered with ICMP 3/3"},
@@ -68,6 +69,9 @@ var endings = []struct {
 	{"rp_filter behind a table", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb reason=IP_RPFILTER site=ip_rcv_finish_core", 0.5, Terminated, "routing", "rp-filter", "198.51.100.9:5555 is not reached by eth0"},
 	{"route, 5.10", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb site=ip_rcv_finish_core", 0.5, Terminated, "routing", "no-route", "no route"},
 	{"prohibited", fromEth + "real/eth0 ip_error\nreal/eth0 kfree_skb site=ip_error", 0.5, Terminated, "routing", "unreachable", "172.23.97.2:81 is unreachable from real"},
+	{"no protocol", fromEth + "real/eth0 ip_local_deliver\nreal/eth0 kfree_skb reason=IP_NOPROTO site=ip_protocol_deliver_rcu", 0.5, Terminated, "ip", "no-protocol", "nothing in real takes its protocol"},
+	{"no protocol, 5.10", fromEth + "real/eth0 ip_local_deliver\nreal/eth0 ipt_do_table nf=1\nreal/eth0 __icmp_send icmp=3/2\nreal/eth0 kfree_skb site=ip_local_deliver_finish", 0.5, Terminated, "ip", "no-protocol", "nothing in real takes its protocol"},
+	{"relayed by IPVS", fromEth + "real/eth0 ip_vs_in_hook\nreal/eth0 __icmp_send icmp=3/2\nreal/eth0 consume_skb", 0.5, Terminated, "ipvs", "relayed", "IPVS tells it to the client"},
 	{"ttl", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=11/0\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "ttl", "its TTL ended"},
 	{"mtu", fromEth + "real/eth0 ip_forward\nreal/eth0 __icmp_send icmp=3/4\nreal/eth0 kfree_skb site=ip_forward", 0.5, Terminated, "forward", "too-big", "60 bytes are too big"},
 	{"neighbour", fromEth + "real/eth0 ip_forward\nreal/cni0 ip_output\nreal/cni0 ip_finish_output2\nreal/cni0 __icmp_send icmp=3/1\nreal/cni0 kfree_skb reason=NEIGH_FAILED site=arp_error_report", 0.5, Terminated, "neighbour", "unresolved", "(cni0)"},
@@ -232,5 +236,18 @@ func TestSettling(t *testing.T) {
 				t.Errorf("stats %+v", st)
 			}
 		})
+	}
+}
+
+// TestPurgeNote: data that a socket's process never read is worth a note, the
+// other end's FIN alone is not.
+func TestPurgeNote(t *testing.T) {
+	for flags, want := range map[string]int{"FA": 0, "FPA": 1, "PA": 1} {
+		l := newLab()
+		script := toPod(flags) + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=QUEUE_PURGE site=skb_queue_purge"
+		out, _ := stitch(l, l.script(t).add(script).events, nil)
+		if len(out) != 1 || len(out[0].Notes) != want {
+			t.Errorf("%s: %d traversals, the first %+v, want %d notes", flags, len(out), out[0], want)
+		}
 	}
 }

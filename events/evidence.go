@@ -23,12 +23,9 @@ type evidence struct {
 	rejected string // in words
 }
 
-// Verdicts of netfilter functions (linux/netfilter.h). The upper half of a
-// drop may hold an errno.
-const (
-	nfDrop   = 0
-	nfStolen = 2
-)
+// nfDrop is the verdict of netfilter functions that drop (linux/netfilter.h):
+// the only one that the kernel side tells of. Its upper half may hold an errno.
+const nfDrop = 0
 
 // evidence gathers from the end of the hops backwards, to the last transmit:
 // what lies behind that happened at another place.
@@ -91,10 +88,7 @@ func verdictStation(name string) Station {
 		prefix  string
 		station Station
 	}{
-		{"ipt_", StationTable}, {"ip6t_", StationTable}, {"nft_", StationTable},
-		{"nf_conntrack_in", StationConntrackIn}, {"nf_confirm", StationConntrackConfirm},
-		{"__nf_conntrack_confirm", StationConntrackConfirm}, {"nf_nat", StationNAT},
-		{"ip_vs_out", StationIPVSOut}, {"handle_response", StationIPVSOut}, {"ip_vs", StationIPVSIn},
+		{"ipt_", StationTable}, {"ip6t_", StationTable}, {"nft_", StationTable}, {"nf_conntrack_in", StationConntrackIn},
 	} {
 		if strings.HasPrefix(name, v.prefix) {
 			return v.station

@@ -90,7 +90,7 @@ func newLab() *lab {
 	l := &lab{
 		byName: map[string]HookID{}, netns: map[string]uint32{}, spaces: map[uint32]Namespace{},
 		devices: map[uint32][]Device{}, symbols: map[uint64]string{}, owners: map[uint32]process{},
-		reasons: map[uint32]string{2: "NOT_SPECIFIED", 3: "NO_SOCKET", 6: "SOCKET_RCVBUFF", 8: "NETFILTER_DROP", 9: "OTHERHOST", 7: "SOCKET_BACKLOG", 40: "TCP_OLD_DATA", 50: "NEIGH_FAILED", 60: "IP_RPFILTER", 70: "SOME_NEW_REASON"},
+		reasons: map[uint32]string{2: "NOT_SPECIFIED", 3: "NO_SOCKET", 6: "SOCKET_RCVBUFF", 8: "NETFILTER_DROP", 9: "OTHERHOST", 7: "SOCKET_BACKLOG", 40: "TCP_OLD_DATA", 50: "NEIGH_FAILED", 60: "IP_RPFILTER", 61: "IP_NOPROTO", 62: "QUEUE_PURGE", 70: "SOME_NEW_REASON"},
 	}
 	for i, h := range labHooks {
 		h.ID = HookID(i + 1) //nolint:gosec // a short table

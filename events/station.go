@@ -59,7 +59,7 @@ const (
 	StationErrorIn     // tcp_v4_err, udp_err: an ICMP error is told to the socket it is about
 
 	StationICMPSend  // __icmp_send: the kernel answers this packet with an ICMP error (ICMPType, ICMPCode)
-	StationResetSend // tcp_v4_send_reset, nf_send_reset: answers it with an RST
+	StationResetSend // tcp_v4_send_reset: TCP answers it with an RST
 
 	StationReject   // nf_send_reset: a REJECT rule answers it with an RST
 	StationClone    // this packet began as a clone or copy of Other
@@ -70,3 +70,6 @@ const (
 	StationDrop // freed as dropped (Reason, Location); its life ends
 	StationEnd  // freed without complaint; its life ends
 )
+
+// evidence.seen has a bit for each.
+const _ = uint(63 - StationEnd)

@@ -166,7 +166,9 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 		// Up to 6.1 icmpv6_rcv frees so whatever it has handled.
 		(hops[at].station == StationICMPIn && kernel == "" && b.s.names.Symbol(hops[drop].loc) == "icmpv6_rcv")
 	if (isTCP || errorTold) && !matchAny(socketDrops, kernel) {
-		if !slices.Contains(quietDrops, kernel) {
+		// A socket that is closed need not have read that the other end closed.
+		unreadFIN := kernel == "QUEUE_PURGE" && isTCP && hops[at].hdr.TCPFlags&(tcpFIN|tcpPSH) == tcpFIN
+		if !slices.Contains(quietDrops, kernel) && !unreadFIN {
 			arrived.note = "the socket discarded it: " + kernel
 		}
 		return arrived

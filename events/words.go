@@ -20,8 +20,10 @@ const (
 
 // Bits of Header.TCPFlags.
 const (
+	tcpFIN = 1 << 0
 	tcpSYN = 1 << 1
 	tcpRST = 1 << 2
+	tcpPSH = 1 << 3
 	tcpACK = 1 << 4
 )
 
