@@ -37,10 +37,10 @@ var oddities = []oddity{
 			{kind: "request udp", hook: "ip6_fraglist_prepare", leg: to("nginx1a").noted("sent as ")},
 			{kind: "reply udp", leg: from("nginx1a").noted("sent as ")},
 		}},
-	{name: "bulk-cross", from: "centos", network: "tcp", dial: "172.23.96.163:7", bytes: 1 << 20,
-		want: bulk(to("nginx1a"), from("nginx1a"))},
-	{name: "bulk-same", from: "centos", network: "tcp", dial: "172.23.96.24:7", bytes: 1 << 20,
-		want: bulk(same, sameBack)},
+	{name: "bulk-cross", from: "centos", network: "tcp", dial: "172.23.96.163:7", bytes: 1 << 18,
+		want: bulkOf(to("nginx1a"), from("nginx1a"))},
+	{name: "bulk-same", from: "centos", network: "tcp", dial: "172.23.96.24:7", bytes: 1 << 18,
+		want: bulkOf(same, sameBack)},
 
 	{name: "reject-reset-bridged", from: "centos", network: "tcp", dial: "172.23.96.24:4001", fails: errRefused,
 		meanwhile: []change{inserted("n1", "iptables", rejectReset)},
@@ -117,13 +117,13 @@ var oddities = []oddity{
 		}},
 	{name: "segments", from: "centos", network: "tcp", dial: "172.23.96.164:7", bytes: 100000,
 		meanwhile: []change{{"n1", "ethtool -K eth0 tso off gso off", "ethtool -K eth0 tso on gso on"}},
-		want:      bulk(to("nginx1b"), from("nginx1b"))},
+		want:      bulkOf(to("nginx1b"), from("nginx1b"))},
 	{name: "merged", from: "centos", network: "tcp", dial: "172.23.96.165:7", bytes: 100000,
 		meanwhile: []change{
 			{"n1", "ethtool -K vethcentos gro on", "ethtool -K vethcentos gro off"},
 			{"centos", "ethtool -K eth0 tso off gso off", "ethtool -K eth0 tso on gso on"},
 		},
-		want: bulk(to("dns"), from("dns"))},
+		want: bulkOf(to("dns"), from("dns"))},
 	{name: "raw-socket", from: "centos", network: "raw", dial: "172.23.96.163",
 		want: []kindWant{
 			{kind: "request icmp 8/0", hook: "icmp_rcv", leg: to("nginx1a")},
@@ -237,8 +237,8 @@ func (l leg) byKernel() leg {
 	return l
 }
 
-// bulk is what must be seen of a connection with much data.
-func bulk(there, back leg) []kindWant {
+// bulkOf is what must be seen of a connection with much data.
+func bulkOf(there, back leg) []kindWant {
 	return []kindWant{
 		{kind: "request tcp S", leg: there},
 		{kind: "reply tcp SA", because: "request tcp S", leg: back},
