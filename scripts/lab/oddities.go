@@ -184,6 +184,15 @@ func (o oddity) echo(conn net.Conn) error {
 	if !slices.Equal(got, sent) {
 		return errors.New("what came back is not what was sent")
 	}
+	if c, ok := conn.(*net.TCPConn); ok {
+		// In good order: an acknowledgement behind the end would be reset.
+		if err := c.CloseWrite(); err != nil {
+			return err
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			return fmt.Errorf("wait for the server's end of the connection: %w", err)
+		}
+	}
 	return nil
 }
 
