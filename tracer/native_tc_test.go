@@ -55,6 +55,51 @@ func TestNativeTCFollowsDevices(t *testing.T) {
 	}
 }
 
+// A pod that comes in the place of another, before that is missed, may have its
+// namespace's inode number and its device's index.
+func TestNativeTCReplacedDevice(t *testing.T) {
+	c := newCluster(t, 1)
+	r := startRun(t, Config{Select: pcapexpr.None()}, nil)
+	defer r.stop()
+	tc := r.tracer.tc
+	node, err := netnsInode(runNetns + "/" + c.node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const index = 4712
+	add := func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "replaced", Index: index}})
+	}
+	attached := func() bool {
+		tc.mu.Lock()
+		defer tc.mu.Unlock()
+		links := tc.attached[deviceKey{netns: node, ifindex: index}]
+		for _, l := range links {
+			info, err := l.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The kernel lets go of a device that is gone: 0 is left.
+			if x := info.TCX(); x == nil || x.Ifindex != index {
+				return false
+			}
+		}
+		return len(links) == 2
+	}
+	c.in(c.node, add)
+	r.tracer.names.refreshSoon()
+	eventually(t, "the device is attached to", attached)
+	c.in(c.node, func(h *netlink.Handle) error {
+		l, err := h.LinkByName("replaced")
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.LinkDel(l), add(h))
+	})
+	r.tracer.names.refreshSoon()
+	eventually(t, "the one in its place is attached to", attached)
+}
+
 func TestTCFailure(t *testing.T) {
 	key := deviceKey{netns: 1, ifindex: 2}
 	tests := []struct {

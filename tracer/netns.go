@@ -83,6 +83,9 @@ type device struct {
 	// peerID is the number that the device's own namespace gives to that of
 	// its peer (IFLA_LINK_NETNSID), -1 if that is the same one.
 	peerID int
+	// address is its link-layer address, which tells it from another device that
+	// has its ifindex in a later namespace with the same inode number.
+	address string
 	// gone says that it was no longer there when its namespace's devices were
 	// last read, or that the namespace was not.
 	gone bool
@@ -109,7 +112,7 @@ func readDevices(path string) map[uint32]device {
 	devices := make(map[uint32]device, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l), Addrs: addrs[a.Index]}, peerID: a.NetNsID}
+		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l), Addrs: addrs[a.Index]}, peerID: a.NetNsID, address: a.HardwareAddr.String()}
 		if a.MasterIndex > 0 {
 			dev.Master = uint32(a.MasterIndex)
 		}

@@ -86,7 +86,15 @@ func (a *tcAttacher) update(s *snapshot) {
 	if s == a.seen {
 		return
 	}
+	before := a.seen
 	a.seen = s
+	for netns := range replacedNamespaces(before, s) {
+		for key := range s.devices {
+			if key.netns == netns {
+				a.forget(key)
+			}
+		}
+	}
 	todo := map[uint32][]deviceKey{}
 	for key, dev := range s.devices {
 		if dev.gone {
@@ -115,6 +123,22 @@ func (a *tcAttacher) update(s *snapshot) {
 			}
 		}
 	}
+}
+
+// replacedNamespaces lists the namespaces in which a device is another one than
+// before. Inode numbers are given out again at once: the namespace may be another
+// one too, and all its devices.
+func replacedNamespaces(before, now *snapshot) map[uint32]bool {
+	replaced := map[uint32]bool{}
+	if before == nil {
+		return replaced
+	}
+	for key, dev := range now.devices {
+		if old, ok := before.devices[key]; ok && (old.address != dev.address || old.Name != dev.Name) {
+			replaced[key.netns] = true
+		}
+	}
+	return replaced
 }
 
 // fail gives a device up, and tells why unless it has merely vanished.
