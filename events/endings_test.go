@@ -169,6 +169,21 @@ func TestResetBeside(t *testing.T) {
 	}
 }
 
+// TestAnswerWithoutBeginning: an answer of a transport layer whose first hook the
+// kernel left out is known by its cause, but where it was made was not seen.
+func TestAnswerWithoutBeginning(t *testing.T) {
+	l := newLab()
+	out, _ := stitch(l, l.script(t).add(toPod("S")+"pod/eth0 tcp_v4_rcv\npod/eth0 tcp_conn_request\n"+
+		"other=1\npkt=2\nreply\npod/eth0 net_dev_queue h=172.23.97.2:81>198.51.100.9:5555,SA\npod/eth0 net_dev_start_xmit\n"+
+		"real/vethpod netif_receive_skb\nreal/vethpod ip_rcv_core\nreal/eth0 net_dev_start_xmit\n").events, nil)
+	if len(out) != 2 {
+		t.Fatalf("%d traversals, want 2", len(out))
+	}
+	if a := out[1]; a.Verdict != Incomplete || a.Complete || a.CausedBy != out[0].ID {
+		t.Errorf("%s, caused by %q, want incomplete, by %q: %s", a.Verdict, a.CausedBy, out[0].ID, a.Summary)
+	}
+}
+
 // TestBeginnings: a packet that is first seen where it came from an observed
 // place has an unknown beginning, and is never delivered.
 func TestBeginnings(t *testing.T) {

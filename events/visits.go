@@ -92,7 +92,7 @@ func (b *builder) entered(hops []hop) string {
 			return ViaKernel
 		}
 		return ViaSocket
-	case h.p.cause != 0 && egress(h.station):
+	case h.p.midStack && egress(h.station):
 		return ViaKernel // a rule of a bridged frame's REJECT answers past IP
 	case h.station == StationReceive, h.station == StationTCIngress, h.station == StationIPIn, bridgeStation(h.station):
 		return ViaDevice
