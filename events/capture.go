@@ -21,7 +21,7 @@ import (
 //
 //	{"t":…,"pkt":1,"flow":2,"hook":3,"seq":0,"cpu":1,"flags":5,"netns":…,"if":2,
 //	 "other":…,"nf":[family,hook],"reason":…,"loc":"0x…","ret":…,"icmp":[type,code],"backend":"IP:PORT",
-//	 "sock":{"inode":…,"pid":…,"comm":"…"},"hdr":{…},"ct":{…}}
+//	 "sock":{"inode":…,"pid":…,"comm":"…"},"hdr":{…},"ct":{…},"link":{…},"bytes":"base64"}
 //
 // Tuples are [proto,"SRC:PORT","DST:PORT"].
 
@@ -123,6 +123,17 @@ type captureEvent struct {
 	Socket  *captureSocket  `json:"sock,omitempty"`
 	Header  *captureHdr     `json:"hdr,omitempty"`
 	CT      *captureCT      `json:"ct,omitempty"`
+	Link    *captureLink    `json:"link,omitempty"`
+	Bytes   []byte          `json:"bytes,omitempty"`
+}
+
+type captureLink struct {
+	Dst   *[6]byte `json:"dst,omitempty"`
+	Src   *[6]byte `json:"src,omitempty"`
+	Proto uint16   `json:"proto,omitempty"`
+	VLAN  uint16   `json:"vlan,omitempty"`
+	TTL   uint8    `json:"ttl,omitempty"`
+	Hash  uint32   `json:"hash,omitempty"`
 }
 
 type captureSocket struct {
@@ -274,7 +285,13 @@ func WriteCapture(w io.Writer, h *CaptureHeader, evs []Event) error {
 func toCapture(e *Event) *captureEvent {
 	c := &captureEvent{
 		Time: e.Time, Packet: e.Packet, Flow: e.Flow, Hook: e.Hook, Seq: e.Seq, CPU: e.CPU, Flags: e.Flags,
-		Netns: e.Netns, Ifindex: e.Ifindex, Other: e.Other, Reason: e.Reason, Ret: e.Ret,
+		Netns: e.Netns, Ifindex: e.Ifindex, Other: e.Other, Reason: e.Reason, Ret: e.Ret, Bytes: e.Bytes,
+	}
+	if l := e.Link; l != (Link{}) {
+		c.Link = &captureLink{Proto: l.Proto, VLAN: l.VLAN, TTL: l.TTL, Hash: l.Hash}
+		if l.Dst != l.Src { // neither is there, or both are 0 as on loopback
+			c.Link.Dst, c.Link.Src = &l.Dst, &l.Src
+		}
 	}
 	if e.NFFamily != 0 || e.NFHook != 0 {
 		c.NF = &[2]uint8{e.NFFamily, e.NFHook}

@@ -24,6 +24,10 @@ func TestCaptureRoundTrip(t *testing.T) {
 	for _, e := range endings {
 		all = append(all, l.script(t).add(e.script).events...)
 	}
+	n := len(all)
+	all[n-1].Link = Link{Dst: [6]byte{2, 1}, Src: [6]byte{2, 2}, Proto: 0x800, VLAN: 0x1005, TTL: 63, Hash: 7}
+	all[n-2].Link = Link{Proto: 0x800, TTL: 64} // loopback's addresses are 0
+	all[n-3].Bytes = []byte{0x45, 0}
 	var buf bytes.Buffer
 	h := NewCaptureHeader(l.hooks, l, all)
 	h.HasFunctions = true

@@ -43,7 +43,16 @@ func (t *captureTuple) UnmarshalJSON(b []byte) error {
 func (l *captureEvent) event() (Event, error) {
 	e := Event{
 		Time: l.Time, Packet: l.Packet, Flow: l.Flow, Hook: l.Hook, Seq: l.Seq, CPU: l.CPU, Flags: l.Flags,
-		Netns: l.Netns, Ifindex: l.Ifindex, Other: l.Other, Reason: l.Reason, Ret: l.Ret,
+		Netns: l.Netns, Ifindex: l.Ifindex, Other: l.Other, Reason: l.Reason, Ret: l.Ret, Bytes: l.Bytes,
+	}
+	if k := l.Link; k != nil {
+		e.Link = Link{Proto: k.Proto, VLAN: k.VLAN, TTL: k.TTL, Hash: k.Hash}
+		if k.Dst != nil {
+			e.Link.Dst = *k.Dst
+		}
+		if k.Src != nil {
+			e.Link.Src = *k.Src
+		}
 	}
 	if l.NF != nil {
 		e.NFFamily, e.NFHook = l.NF[0], l.NF[1]

@@ -69,7 +69,34 @@ type Event struct {
 	Ext      Ext            // which of the two below are set
 	Header   Header         // the packet's headers, when first seen or changed
 	CT       Conntrack      // the packet's conntrack entry, when first seen or changed
+
+	// The rest is set only in runs that record packets, see Link.
+	Link Link // StationQueue, StationTransmit, StationReceive, StationTCEgress, StationTCIngress
+	// Bytes is the packet from its network header on, as far as it was kept,
+	// with ExtHeader; nil: not kept. It is valid only until the next event is
+	// read: whoever keeps it copies it.
+	Bytes []byte
 }
+
+// Link is what a device sees of a packet beside the headers last told, in runs
+// that record packets.
+type Link struct {
+	// Dst, Src and Proto (EtherType, host order) are the Ethernet header's; all
+	// zero where the device has none, or has not written it yet.
+	Dst, Src [6]byte
+	Proto    uint16
+	VLAN     uint16 // 802.1Q tag control information beside the data, with the present bit 0x1000 as in the kernel; 0: none
+	TTL      uint8  // TTL or hop limit at this place; 0: unknown
+	// Hash is of the first 64 bytes behind the transport header, at the tc
+	// stations only; 0: unknown, or there are none. With IDs and sequence numbers
+	// it tells on two nodes whether it is the same packet.
+	Hash uint32
+}
+
+// Elsewhere is the hook of an event that was observed, but in a namespace which
+// the run leaves out (see Config.OnlyNode): nothing but Packet and Seq is set.
+// Without it a recording of one node would seem to lack the events of others.
+const Elsewhere HookID = 0
 
 // Ext says which large part an Event carries.
 type Ext uint8

@@ -133,7 +133,11 @@ func mix(x uint64) uint64 {
 // its first event, so that causes and effects can name each other before
 // either is given out, and runs do not repeat each other's names.
 func (s *Stitcher) traversalID(packet, first uint64) uint64 {
-	id := mix(mix(packet) ^ first ^ hashString(s.cfg.Node))
+	node := s.cfg.Node
+	if s.cfg.OnlyNode != "" {
+		node = s.cfg.OnlyNode // other nodes of this kernel have the same packets
+	}
+	id := mix(mix(packet) ^ first ^ hashString(node))
 	return max(id, 1) // 0 means none
 }
 

@@ -73,7 +73,7 @@ func writeHeader(b *bytes.Buffer, t *Traversal, zone *time.Location, color bool)
 	b.WriteString(" | ")
 	on, off := verdictColor(t.Verdict, color)
 	b.WriteString(on)
-	b.WriteString(safeSentence(t.Summary))
+	b.WriteString(SafeSentence(t.Summary))
 	b.WriteString(off)
 	b.WriteByte('\n')
 }
@@ -182,7 +182,7 @@ func dataLinkText(devices []string) string {
 // natText says what a translation changed: only the end that it changed, where
 // the two can be told apart.
 func natText(n *NAT) string {
-	from, to := safeSentence(n.From), safeSentence(n.To)
+	from, to := SafeSentence(n.From), SafeSentence(n.To)
 	fromSrc, fromDst, ok1 := strings.Cut(from, "→")
 	toSrc, toDst, ok2 := strings.Cut(to, "→")
 	if ok1 && ok2 {
@@ -215,7 +215,7 @@ func remarks(t *Traversal) []string {
 		out = append(out, s)
 	}
 	for _, n := range t.Notes {
-		out = append(out, "note: "+safeSentence(n))
+		out = append(out, "note: "+SafeSentence(n))
 	}
 	if t.Lost > 0 {
 		out = append(out, "warning: "+plural(t.Lost, "event")+" of this packet lost")
@@ -238,7 +238,7 @@ func linkText(id, text string) string {
 	if text == "" {
 		return "packet " + Safe(id)
 	}
-	return safeSentence(text) + " (" + Safe(id) + ")"
+	return SafeSentence(text) + " (" + Safe(id) + ")"
 }
 
 // plural is a number with its noun.

@@ -310,9 +310,16 @@ func (b *builder) gapWords(hops []hop, k int) string {
 	return "between " + b.s.hookName(hops[k-1].hook) + " on " + b.s.netnsName(hops[k-1].netns) + " and " + at
 }
 
+// Observes says whether events in a namespace are to be shown: with
+// Config.OnlyNode those of that node and its pods.
+func (s *Stitcher) Observes(netns uint32) bool { return s.observed(netns) }
+
 // observed says whether events in a namespace are to be shown.
 func (s *Stitcher) observed(netns uint32) bool {
-	if s.cfg.OnlyNode == "" {
+	switch {
+	case netns == netnsElsewhere:
+		return false
+	case s.cfg.OnlyNode == "":
 		return true
 	}
 	ns := s.names.Namespace(netns)

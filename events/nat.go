@@ -173,3 +173,7 @@ func firstHeader(hops []hop) *Header {
 	}
 	return nil
 }
+
+// String says in one line what was translated, and by what. It is fit for
+// output, see Safe.
+func (n *NAT) String() string { return natText(n) }

@@ -11,7 +11,7 @@ type step struct {
 	loc     uint64 // StationDrop: the kernel address that dropped it
 	netns   uint32
 	ifindex uint32
-	val     uint32 // StationDrop: the reason; StationVerdict: Ret
+	val     uint32 // StationDrop: the reason; StationVerdict: Ret; tc stations: Link.Hash
 	ext     int32  // index into headers or cts of the packet, as extKind says; -1: none
 	aux     int32  // index into sockets or backends of the packet; -1: none
 	hook    HookID
@@ -19,7 +19,7 @@ type step struct {
 	station Station
 	flags   Flags
 	extKind Ext
-	a, b    uint8 // NFFamily and NFHook, or ICMPType and ICMPCode
+	a, b    uint8 // NFFamily and NFHook, ICMPType and ICMPCode, or Link.TTL
 }
 
 // effect is a packet that another one caused.
@@ -91,6 +91,10 @@ func (p *packet) add(e *Event, station Station) int {
 		st.a, st.b = e.NFFamily, e.NFHook
 	case StationICMPSend:
 		st.a, st.b = e.ICMPType, e.ICMPCode
+	case StationTCEgress, StationTCIngress:
+		st.val, st.a = e.Link.Hash, e.Link.TTL
+	case StationTransmit, StationReceive:
+		st.a = e.Link.TTL
 	case StationIPVSConn:
 		st.aux = int32(len(p.backends)) //nolint:gosec // bounded by maxSteps
 		p.backends = append(p.backends, e.Backend)

@@ -101,11 +101,13 @@ func hostile() *Traversal {
 
 func TestRenderGolden(t *testing.T) {
 	forms := map[string]func(io.Writer) Renderer{
-		"line":       func(w io.Writer) Renderer { return &LineRenderer{W: w, Location: time.UTC} },
-		"line-color": func(w io.Writer) Renderer { return &LineRenderer{W: w, Color: true, Location: time.UTC} },
-		"tree":       func(w io.Writer) Renderer { return &TreeRenderer{W: w, Location: time.UTC} },
-		"tree-color": func(w io.Writer) Renderer { return &TreeRenderer{W: w, Color: true, Location: time.UTC} },
-		"json":       func(w io.Writer) Renderer { return &JSONRenderer{W: w} },
+		"line":          func(w io.Writer) Renderer { return &LineRenderer{W: w, Location: time.UTC} },
+		"line-color":    func(w io.Writer) Renderer { return &LineRenderer{W: w, Color: true, Location: time.UTC} },
+		"tree":          func(w io.Writer) Renderer { return &TreeRenderer{W: w, Location: time.UTC} },
+		"tree-color":    func(w io.Writer) Renderer { return &TreeRenderer{W: w, Color: true, Location: time.UTC} },
+		"json":          func(w io.Writer) Renderer { return &JSONRenderer{W: w} },
+		"summary":       func(w io.Writer) Renderer { return &SummaryRenderer{W: w, Location: time.UTC} },
+		"summary-color": func(w io.Writer) Renderer { return &SummaryRenderer{W: w, Color: true, Location: time.UTC} },
 	}
 	for name, form := range forms {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +115,11 @@ func TestRenderGolden(t *testing.T) {
 			r := form(&b)
 			for _, e := range examples() {
 				if err := r.Render(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s, ok := r.(*SummaryRenderer); ok {
+				if err := s.Flush(); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -24,8 +24,9 @@ func Safe(s string) string { return safeText(s, maxNameRunes) }
 // quoted is Safe between quotation marks.
 func quoted(s string) string { return `"` + Safe(s) + `"` }
 
-// safeSentence is Safe for a sentence that has such names in it.
-func safeSentence(s string) string { return safeText(s, maxSentenceRunes) }
+// SafeSentence is Safe for a sentence that has such names in it: it is cut at
+// 512 characters.
+func SafeSentence(s string) string { return safeText(s, maxSentenceRunes) }
 
 func safeText(s string, limit int) string {
 	if plain(s) && len(s) <= limit {

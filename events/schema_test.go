@@ -229,17 +229,22 @@ func TestSchemaNamesEveryField(t *testing.T) {
 		"conntrack": {s.Properties["conntrack"], CTSummary{}},
 	} {
 		typ := reflect.TypeOf(c.v)
-		if typ.NumField() != len(c.s.Properties) {
-			t.Errorf("%s: %d fields in Go, %d in the schema", name, typ.NumField(), len(c.s.Properties))
-		}
+		written := 0
 		for i := range typ.NumField() {
 			tag, option, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if tag == "-" {
+				continue
+			}
+			written++
 			if _, ok := c.s.Properties[tag]; !ok {
 				t.Errorf("%s: the schema has no %s", name, tag)
 			}
 			if optional := option == "omitempty"; optional == slices.Contains(c.s.Required, tag) {
 				t.Errorf("%s.%s: omitempty is %t in Go, but the schema says otherwise", name, tag, optional)
 			}
+		}
+		if written != len(c.s.Properties) {
+			t.Errorf("%s: %d fields in Go, %d in the schema", name, written, len(c.s.Properties))
 		}
 	}
 }

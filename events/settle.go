@@ -71,6 +71,8 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 		return s.window
 	}
 	switch last := &p.steps[len(p.steps)-1]; {
+	case last.netns == netnsElsewhere:
+		return s.window // what it waits for there is not seen here
 	case deliveryStation[last.station]:
 		return s.settle
 	case last.station == StationTransmit && s.leaves(last.netns, last.ifindex):

@@ -16,6 +16,9 @@ type Config struct {
 	// namespace and those of its pods. A packet that comes back to it later
 	// is a traversal of its own, as it would be on a machine of its own.
 	OnlyNode string
+	// Wires fills Traversal.In, Out and Packets, for joining what several nodes
+	// saw of a packet.
+	Wires bool
 	// HasFunctions says that the kernel's functions were hooked. Without it
 	// only devices, namespaces and drops are known, and nothing is claimed
 	// about sockets and IP.
@@ -95,6 +98,7 @@ type Stitcher struct {
 	held           []held // finished, by the time of their beginning
 	links          links
 	stats          StitchStats
+	away           Event // made by elsewhere
 	b              builder
 }
 
@@ -153,6 +157,9 @@ func (s *Stitcher) Stats() StitchStats {
 // Add takes one event. The event is copied; the caller may reuse it.
 func (s *Stitcher) Add(e *Event) {
 	s.stats.Events++
+	if e.Hook == Elsewhere {
+		e = s.elsewhere(e)
+	}
 	s.now = max(s.now, e.Time)
 	p := s.open[e.Packet]
 	if p == nil && s.done.has(e.Packet) {

@@ -74,6 +74,31 @@ type Traversal struct {
 	NotObserved []string `json:"not_observed,omitempty"`
 	Complete    bool     `json:"complete"`
 	Lost        int      `json:"lost"`
+
+	// In is how the packet came to this node over a wire, Out how it left; nil:
+	// it did not. They join the traversals of several nodes.
+	In  *WireEnd `json:"-"`
+	Out *WireEnd `json:"-"`
+	// Packets lists the socket buffers' lives (Event.Packet) that are this packet.
+	Packets []uint64 `json:"-"`
+	// Parts are what the nodes saw of it, in the order of its way, where Join
+	// made one of them; Packets is empty then. nil: it is one node's.
+	Parts []Part `json:"-"`
+}
+
+// Part is what one node saw of a packet: a Traversal by itself.
+type Part struct {
+	Node, ID string
+	Packets  []uint64 // as in that Traversal
+}
+
+// WireEnd is a packet as it was at the device between a node and its network.
+type WireEnd struct {
+	Time   uint64 // ns on the kernel's monotonic clock
+	Device string
+	Header Header // as it was there, after or before all translation
+	// Hash is Link.Hash; 0: unknown.
+	Hash uint32
 }
 
 // Endpoint is one end of a packet.

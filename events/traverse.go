@@ -40,6 +40,9 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	b.causes(t, root, &r, index)
 	b.conclude(t, &r, &e, evicted)
 	t.Node = b.node(t.Visits)
+	if b.s.cfg.Wires {
+		b.wires(t, &r, &e)
+	}
 	b.s.count(t)
 	b.s.links.put(t)
 	b.s.holdBack(t, r.hops[0].time, root.group.last+b.s.hold)
@@ -253,11 +256,11 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 	switch {
 	case missing != "":
 		t.Verdict = Incomplete
-		t.Summary = "incomplete: " + missing + "; last: " + words
+		t.Summary = incompletePrefix + missing + lastSeparator + words
 	case e.verdict == Incomplete:
-		t.Summary = "incomplete: " + words
+		t.Summary = incompletePrefix + words
 	case e.verdict == InFlight:
-		t.Summary = b.stacks(t) + " so far, in flight: " + words
+		t.Summary = b.stacks(t) + soFar + "in flight: " + words
 	default:
 		t.Summary = b.stacks(t) + ", " + words
 		t.Complete = true
@@ -275,13 +278,17 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 // stacks is the count in words. Without the functions of the kernel only the
 // crossings of devices are proven.
 func (b *builder) stacks(t *Traversal) string {
+	return countWords(t.Stacks, b.s.cfg.HasFunctions)
+}
+
+func countWords(stacks float64, functions bool) string {
 	switch {
-	case b.s.cfg.HasFunctions:
-		return stackWords(t.Stacks)
-	case t.Stacks == 0:
+	case functions:
+		return stackWords(stacks)
+	case stacks == 0:
 		return "no count of stacks"
 	}
-	return "at least " + stackWords(t.Stacks)
+	return "at least " + stackWords(stacks)
 }
 
 // node is the name of the node that a traversal is about.

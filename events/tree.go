@@ -69,7 +69,7 @@ func treeRest(t *Traversal) []string {
 		}
 	}
 	if ct := t.Conntrack; ct != nil {
-		out = append(out, "conntrack "+Safe(ct.State)+": "+safeSentence(ct.Original)+", reply "+safeSentence(ct.Reply))
+		out = append(out, "conntrack "+Safe(ct.State)+": "+SafeSentence(ct.Original)+", reply "+SafeSentence(ct.Reply))
 	}
 	return append(out, remarks(t)...)
 }

@@ -58,6 +58,9 @@ var quietStation = [256]bool{
 // judge says how a way ended. It has at least one hop.
 func (b *builder) judge(hops []hop) ending {
 	last := &hops[len(hops)-1]
+	if last.netns == netnsElsewhere {
+		return ending{verdict: LeftNode, rank: rankLeft, at: len(hops) - 1, where: "device"}
+	}
 	if d := arrival(hops); d >= 0 {
 		return b.judgeArrival(hops, d)
 	}
