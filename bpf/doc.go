@@ -13,6 +13,7 @@
 //	parse.h   reading a packet's headers
 //	select.h  which packets are followed: the expression, flows, ways to it
 //	track.h   which skb is which packet
+//	record.h  what runs that record keep besides
 //	hook.h    what every hook does
 //
 // A program names no kernel function. The hook table (package tracer) says

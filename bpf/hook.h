@@ -3,7 +3,7 @@
 #ifndef STACKHOP_HOOK_H
 #define STACKHOP_HOOK_H
 
-#include "track.h"
+#include "record.h"
 
 /* A hook's arguments, the same for all ways to attach. */
 struct hook_args {
@@ -38,6 +38,7 @@ enum how {
 	HOW_END = 1 << 6,     /* the skb is gone after this */
 	HOW_TASK = 1 << 7,    /* sk may be owned by the current process */
 	HOW_MATCHED = 1 << 8, /* the expression matches */
+	HOW_LINK = 1 << 9,    /* at a device */
 };
 
 static __always_inline void locate(u64 net_, u64 state, u64 skb, const u32 how, struct packet *p,
@@ -97,16 +98,18 @@ static __always_inline void send(u16 hook, struct packet *p, u8 flags,
 
 static __always_inline void send_headers(u16 hook, struct packet *p, u8 flags,
 					 u32 ifindex, const u64 *data, u64 other,
-					 const struct headers *h)
+					 const struct headers *h, const struct span *s)
 {
 	u16 seq = p->seq++;
-	struct event_header *e = reserve(sizeof(*e));
+	struct event_header *e = reserve(sizeof(*e) + (record ? room : 0));
 
 	if (!e)
 		return;
 	fill(&e->event, hook, p, seq, flags, EXT_HEADER, ifindex, data);
 	e->other = other;
 	e->headers = *h;
+	if (record)
+		keep_bytes(e, p, s);
 	submit(e);
 }
 
@@ -359,16 +362,21 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
 	struct packet *p = find_life(skb);
 	u8 flags = how & EVENT_FIRST;
 	u64 data[3] = {};
-	u32 ifindex = 0;
+	struct span s = {};
+	u32 ifindex = 0, was;
 
 	if (!p)
 		return 0;
+	was = p->netns;
 	if (how & HOW_TASK)
 		flags |= socket_of(sk, true, data);
 	locate(net, 0, skb, 0, p, &ifindex);
-	if (flags & EVENT_FIRST || changed(skb, how & HOW_AT_DATA, p)) {
+	if (record && how & HOW_LINK && !find_network(skb, how & HOW_AT_DATA, &s))
+		link_of(skb, s.start, data);
+	/* A recording may be of one namespace only, or be read from there on. */
+	if (flags & EVENT_FIRST || (record && how & HOW_AT_DATA && p->netns != was) ||
+	    changed(skb, how & HOW_AT_DATA, p)) {
 		struct headers h = {};
-		struct span s;
 
 		if (!find_network(skb, how & HOW_AT_DATA, &s) && !parse(&s, &h)) {
 			if (!(flags & EVENT_FIRST)) {
@@ -377,7 +385,7 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
 				     p->flags & EVENT_MATCHED);
 			}
 			read_rest(skb, &s, &h);
-			send_headers(hook, p, flags, ifindex, data, p->cause, &h);
+			send_headers(hook, p, flags, ifindex, data, p->cause, &h, &s);
 			return 0;
 		}
 		count(STAT_READ_FAILED);
@@ -417,27 +425,57 @@ static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 	tell(skb, number(&a->net), number(&a->sk), a->hook, how);
 }
 
-/* send_changed tells the new headers of a packet, and lets its connection be
- * followed under them; if they cannot be read, only that it passed. Plain
- * numbers, as for admit(). */
+/*
+ * send_new tells the headers of a packet that was followed under others, and
+ * lets its connection be followed under these. They are written in place, since
+ * a copy would take more stack than there is. If there is no room the next hook
+ * tells them. tc: the context of a tc program and how far behind its data the
+ * network header is, or 0.
+ */
+static __always_inline void send_new(u64 skb, u16 hook, struct packet *p, u8 flags, u32 ifindex,
+				     const u64 *data, const struct span *s, void *tc, u32 off)
+{
+	u16 seq = p->seq++;
+	struct event_header *e = reserve(sizeof(*e) + (record ? room : 0));
+
+	if (!e)
+		return;
+	fill(&e->event, hook, p, seq, flags, EXT_HEADER, ifindex, data);
+	e->other = 0;
+	__builtin_memset(&e->headers, 0, sizeof(e->headers));
+	if (parse(s, &e->headers)) {
+		count(STAT_READ_FAILED);
+		e->event.ext = EXT_NONE;
+		submit(e);
+		return;
+	}
+	read_rest(skb, s, &e->headers);
+	p->tuple = e->headers.tuple;
+	join(&p->tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+	if (record && tc)
+		load_bytes(e, p, tc, off, s);
+	else if (record)
+		keep_bytes(e, p, s);
+	submit(e);
+}
+
+/* send_changed is send_new with plain numbers, as for admit(). */
 __noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
 {
 	struct packet *p = find_life(skb);
 	u64 data[3] = { data0 };
-	struct headers h = {};
 	struct span s;
 
 	if (!p)
 		return 0;
-	if (find_network(skb, false, &s) || parse(&s, &h)) {
+	if (find_network(skb, false, &s)) {
 		count(STAT_READ_FAILED);
 		send(hook, p, flags, ifindex, data);
 		return 0;
 	}
-	p->tuple = h.tuple;
-	join(&h.tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
-	read_rest(skb, &s, &h);
-	send_headers(hook, p, flags, ifindex, data, 0, &h);
+	if (record && flags & HOW_LINK)
+		link_of(skb, s.start, data);
+	send_new(skb, hook, p, flags, ifindex, data, &s, 0, 0);
 	return 0;
 }
 
@@ -467,7 +505,7 @@ static __always_inline void follow_packet(struct hook_args *a, u64 skb, struct p
 	if (!(how & HOW_END))
 		locate(a->net, a->state, skb, how, p, &ifindex);
 	if (!(how & HOW_NO_HEADER) && changed(skb, false, p)) {
-		send_changed(skb, a->hook, flags, ifindex, data[0]);
+		send_changed(skb, a->hook, flags | (how & HOW_LINK), ifindex, data[0]);
 		return;
 	}
 	if (how & HOW_CT && send_ct(skb, a->hook, ifindex, data[0]))

@@ -55,6 +55,7 @@ typedef struct {
 
 struct net_device {
 	int ifindex;
+	u16 type;
 	possible_net_t nd_net;
 };
 
@@ -95,6 +96,7 @@ struct sk_buff {
 	unsigned long _nfct;
 	unsigned int len;
 	u16 network_header;
+	u16 mac_header;
 	u16 vlan_tci;
 	u8 encapsulation : 1;
 	u32 mark;
@@ -106,6 +108,10 @@ struct sk_buff {
 
 /* 6.1 and earlier say in a bit of its own whether vlan_tci is valid; later
  * kernels test vlan_proto (commit 354259fa73e2). */
+struct sk_buff___vlan_present {
+	u8 vlan_present : 1;
+};
+
 struct sk_buff___vlan_proto {
 	__be16 vlan_proto;
 };

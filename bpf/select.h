@@ -19,12 +19,18 @@ static __noinline int sel_match(const struct sel_input *in)
 	return ret;
 }
 
+/* vlan_of returns the tag that the skb has beside its data, -1 if there is none. */
 static __always_inline s32 vlan_of(u64 skb)
 {
 	struct sk_buff *b = (void *)skb;
 	u16 tci = 0;
 
-	if (bpf_core_field_exists(((struct sk_buff___vlan_proto *)0)->vlan_proto)) {
+	if (bpf_core_field_exists(((struct sk_buff___vlan_present *)0)->vlan_present)) {
+		struct sk_buff___vlan_present *v = (void *)skb;
+
+		if (!BPF_CORE_READ_BITFIELD_PROBED(v, vlan_present))
+			return -1;
+	} else if (bpf_core_field_exists(((struct sk_buff___vlan_proto *)0)->vlan_proto)) {
 		struct sk_buff___vlan_proto *v = (void *)skb;
 		__be16 proto = 0;
 
@@ -33,7 +39,7 @@ static __always_inline s32 vlan_of(u64 skb)
 			return -1;
 	}
 	bpf_core_read(&tci, sizeof(tci), &b->vlan_tci);
-	return tci & 0xfff;
+	return tci;
 }
 
 /* matches runs the user's expression. skb: the hook's pointer, as it came. */
@@ -60,6 +66,8 @@ static __noinline int matches(u64 skb, u32 at_data)
 		return false;
 	in.len = s.len;
 	in.vlan = want_vlan ? vlan_of(skb) : -1;
+	if (in.vlan >= 0)
+		in.vlan &= 0xfff;
 	return sel_match(&in);
 }
 

@@ -66,6 +66,39 @@ int track(void *ctx)
 	return 0;
 }
 
+/*
+ * record_tc is follow_packet for runs that record: tc programs reach the payload
+ * wherever it lies.
+ */
+static __noinline void record_tc(void *tc, u64 skb, u32 hook)
+{
+	struct sk_buff *b = (void *)skb;
+	struct packet *p = find_life(skb);
+	u32 ifindex = 0, len, end;
+	u64 data[3] = {}, start = 0;
+	struct span s;
+
+	if (!p)
+		return;
+	locate(0, 0, skb, 0, p, &ifindex);
+	if (find_network(skb, false, &s) || bpf_core_read(&start, sizeof(start), &b->data)) {
+		count(STAT_READ_FAILED);
+		send(hook, p, 0, ifindex, data);
+		return;
+	}
+	len = link_of(skb, s.start, data);
+	if (!len || len > s.len)
+		len = s.len;
+	end = headers_end(s.start) & 0xffff;
+	if (end && end < len)
+		data[2] |= hash_of(tc, s.start - start + end, len - end);
+	if (!p->cut && !changed(skb, false, p)) {
+		send(hook, p, 0, ifindex, data);
+		return;
+	}
+	send_new(skb, hook, p, 0, ifindex, data, &s, tc, s.start - start);
+}
+
 /* tc: -1 is TC_ACT_UNSPEC and TCX_NEXT, both leave the packet to others. */
 SEC("tc")
 int tc_path(void *ctx)
@@ -73,8 +106,25 @@ int tc_path(void *ctx)
 	u64 data[3] = {};
 	ARGS_OR_RETURN(a, -1)
 	PACKET_OR_RETURN(a, skb, p, -1)
-	follow_packet(&a, skb, p, 0, 0, data);
+	if (record)
+		record_tc(ctx, skb, a.hook);
+	else
+		follow_packet(&a, skb, p, 0, 0, data);
 	return -1;
+}
+
+/* A device's driver gets the packet. */
+SEC("kprobe")
+int transmit(void *ctx)
+{
+	u64 data[3] = {};
+	struct span s;
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	if (record && !find_network(skb, false, &s))
+		link_of(skb, s.start, data);
+	follow_packet(&a, skb, p, HOW_LINK, 0, data);
+	return 0;
 }
 
 /* A packet goes to a device. */
@@ -82,7 +132,7 @@ SEC("kprobe")
 int device(void *ctx)
 {
 	ARGS_OR_RETURN(a, 0)
-	follow_entry(&a, 0);
+	follow_entry(&a, HOW_LINK);
 	return 0;
 }
 
@@ -91,7 +141,7 @@ SEC("kprobe")
 int receive(void *ctx)
 {
 	ARGS_OR_RETURN(a, 0)
-	follow_entry(&a, HOW_AT_DATA);
+	follow_entry(&a, HOW_AT_DATA | HOW_LINK);
 	return 0;
 }
 
@@ -259,7 +309,7 @@ __noinline int adopt(u64 hook, u64 parent, u64 child)
 	struct packet *from = find_life(parent), *p;
 	struct headers h = {};
 	u64 data[3] = {};
-	struct span s;
+	struct span s = {};
 
 	if (!from)
 		return 0;
@@ -278,7 +328,7 @@ __noinline int adopt(u64 hook, u64 parent, u64 child)
 		p->tuple = h.tuple;
 		p->invariant = invariant_of(&s, &h);
 	}
-	send_headers(hook, p, EVENT_FIRST, 0, data, from->id, &h);
+	send_headers(hook, p, EVENT_FIRST, 0, data, from->id, &h, &s);
 	return 0;
 }
 

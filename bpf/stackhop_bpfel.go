@@ -37,6 +37,7 @@ const (
 	stackhopProgSocketOut    = "socket_out"
 	stackhopProgTcPath       = "tc_path"
 	stackhopProgTrack        = "track"
+	stackhopProgTransmit     = "transmit"
 	stackhopProgVerdict      = "verdict"
 	stackhopVarBudgets       = "budgets"
 	stackhopVarCauses        = "causes"
@@ -48,8 +49,11 @@ const (
 	stackhopVarNoPacket      = "no_packet"
 	stackhopVarProveIdentity = "prove_identity"
 	stackhopVarRate          = "rate"
+	stackhopVarRecord        = "record"
+	stackhopVarRoom          = "room"
 	stackhopVarSample        = "sample"
 	stackhopVarSelectAll     = "select_all"
+	stackhopVarSnap          = "snap"
 	stackhopVarStats         = "stats"
 	stackhopVarTracked       = "tracked"
 	stackhopVarTypedSkb      = "typed_skb"
@@ -117,6 +121,7 @@ type stackhopProgramSpecs struct {
 	SocketOut *ebpf.ProgramSpec `ebpf:"socket_out"`
 	TcPath    *ebpf.ProgramSpec `ebpf:"tc_path"`
 	Track     *ebpf.ProgramSpec `ebpf:"track"`
+	Transmit  *ebpf.ProgramSpec `ebpf:"transmit"`
 	Verdict   *ebpf.ProgramSpec `ebpf:"verdict"`
 }
 
@@ -144,8 +149,11 @@ type stackhopVariableSpecs struct {
 	NoPacket      *ebpf.VariableSpec `ebpf:"no_packet"`
 	ProveIdentity *ebpf.VariableSpec `ebpf:"prove_identity"`
 	Rate          *ebpf.VariableSpec `ebpf:"rate"`
+	Record        *ebpf.VariableSpec `ebpf:"record"`
+	Room          *ebpf.VariableSpec `ebpf:"room"`
 	Sample        *ebpf.VariableSpec `ebpf:"sample"`
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
+	Snap          *ebpf.VariableSpec `ebpf:"snap"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	Tracked       *ebpf.VariableSpec `ebpf:"tracked"`
 	TypedSkb      *ebpf.VariableSpec `ebpf:"typed_skb"`
@@ -203,8 +211,11 @@ type stackhopVariables struct {
 	NoPacket      *ebpf.Variable `ebpf:"no_packet"`
 	ProveIdentity *ebpf.Variable `ebpf:"prove_identity"`
 	Rate          *ebpf.Variable `ebpf:"rate"`
+	Record        *ebpf.Variable `ebpf:"record"`
+	Room          *ebpf.Variable `ebpf:"room"`
 	Sample        *ebpf.Variable `ebpf:"sample"`
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
+	Snap          *ebpf.Variable `ebpf:"snap"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	Tracked       *ebpf.Variable `ebpf:"tracked"`
 	TypedSkb      *ebpf.Variable `ebpf:"typed_skb"`
@@ -234,6 +245,7 @@ type stackhopPrograms struct {
 	SocketOut *ebpf.Program `ebpf:"socket_out"`
 	TcPath    *ebpf.Program `ebpf:"tc_path"`
 	Track     *ebpf.Program `ebpf:"track"`
+	Transmit  *ebpf.Program `ebpf:"transmit"`
 	Verdict   *ebpf.Program `ebpf:"verdict"`
 }
 
@@ -256,6 +268,7 @@ func (p *stackhopPrograms) Close() error {
 		p.SocketOut,
 		p.TcPath,
 		p.Track,
+		p.Transmit,
 		p.Verdict,
 	)
 }

@@ -23,6 +23,12 @@ const volatile u32 sample = 0;
 /* Events that a CPU may send in RATE_WINDOW; what comes beyond begins no new
  * packet. 0: no bound. */
 const volatile u32 rate = 0;
+/* Events carry what a recording needs: see record.h. Then room is the bytes
+ * behind every record with headers, and snap how many of a packet are wanted at
+ * least. */
+const volatile u32 record = 0;
+const volatile u32 snap = 0;
+const volatile u32 room = 0;
 #define RATE_WINDOW 100000000ULL /* ns */
 
 /* Nothing is followed until user space, having attached everything, says so. */
@@ -111,7 +117,7 @@ struct packet {
 	u32 netns;
 	u16 seq;
 	u8 flags; /* EVENT_MATCHED, EVENT_REPLY */
-	u8 pad;
+	u8 cut;   /* bytes that were to be kept lay beyond the linear part */
 };
 
 struct {

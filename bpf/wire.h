@@ -64,7 +64,7 @@ struct headers {
 	u8 icmp_type;
 	u8 icmp_code;
 	u8 fragment;
-	u32 pad;
+	u32 caplen; /* bytes of the packet behind this, from the network header on */
 };
 _Static_assert(sizeof(struct headers) == 112, "headers");
 
@@ -95,6 +95,8 @@ _Static_assert(sizeof(struct event_ct) == 152, "event_ct");
  *   drop      data[0] = reason, data[1] = location
  *   merge     data[0] = packet merged into
  *   conn      data[0..1] = address, data[2] = port (network order) | family << 16
+ *   link      bytes 0..13 = Ethernet header, data[1] >> 48 = VLAN tag,
+ *             data[2] = payload hash (tc only) | TTL << 32; 0 unless recording
  */
 
 /* What the selection program (sel_match) sees of a packet. */

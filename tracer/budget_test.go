@@ -44,15 +44,15 @@ func anywhere(r *row) *resolved {
 	return res
 }
 
-// verified loads every program of a hook set once and returns how many instructions the
+// verified loads every program of a hook set once, recording or not, and returns how many instructions the
 // verifier looked at.
-func verified(t *testing.T, set HookSet) map[string]uint32 {
+func verified(t *testing.T, set HookSet, recording bool) map[string]uint32 {
 	t.Helper()
 	k, err := readKernel()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &Tracer{cfg: Config{Select: expression(t, "tcp port 80 or udp port 53 or icmp"), Hooks: set}, kernel: k, hooks: newHooks(), clock: newClock()}
+	tr := &Tracer{cfg: Config{Select: expression(t, "tcp port 80 or udp port 53 or icmp"), Hooks: set, Record: recording}, kernel: k, hooks: newHooks(), clock: newClock()}
 	if err := tr.cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +107,16 @@ func TestNativeInstructionBudget(t *testing.T) {
 	}
 	got := map[string]uint32{}
 	for _, set := range []HookSet{HooksAll, HooksTracepoints} {
-		for prog, n := range verified(t, set) {
-			got[series()+","+string(set)+","+prog] = n
-			if n > budgetCap {
-				t.Errorf("%s (%s): %d instructions verified, more than %d", prog, set, n, budgetCap)
+		for _, recording := range []bool{false, true} {
+			name := string(set)
+			if recording {
+				name += " recording"
+			}
+			for prog, n := range verified(t, set, recording) {
+				got[series()+","+name+","+prog] = n
+				if n > budgetCap {
+					t.Errorf("%s (%s): %d instructions verified, more than %d", prog, name, n, budgetCap)
+				}
 			}
 		}
 	}

@@ -45,6 +45,16 @@ type Config struct {
 	// until the next tenth of a second, and that is counted. It is shared out
 	// among the CPUs. 0 is no bound.
 	Rate uint32
+	// Record makes events carry what a recording needs beside what a live view
+	// does: Event.Link at devices and Event.Bytes with the headers, which are told
+	// again wherever a packet comes into another namespace. Without it neither
+	// costs anything.
+	Record bool
+	// SnapLen is how many bytes of a packet, from its network header on, a run
+	// with Record keeps at least; 0: the network and transport headers alone (for
+	// an ICMP error also those of the packet in it). What of it does not lie in
+	// the socket buffer's linear part is kept only where tc programs run.
+	SnapLen int
 	// NamesFile names namespaces and addresses (design: "Words"); nil: none.
 	NamesFile []byte
 	// Warn receives conditions that do not stop the run, once each; nil drops
@@ -54,6 +64,13 @@ type Config struct {
 	// 0 means 50 ms.
 	Poll time.Duration
 }
+
+// MaxSnapLen bounds Config.SnapLen: no packet is longer, but for those that only
+// exist on their way to a device that cuts them.
+const MaxSnapLen = 65535
+
+// minRecords is how many packets of SnapLen bytes a ring has room for, at least.
+const minRecords = 16
 
 // ErrConfig is wrapped by every complaint about a Config.
 var ErrConfig = errors.New("configuration")
@@ -77,6 +94,15 @@ func (c *Config) validate() error {
 	}
 	if c.RingBytes < 4096 || c.RingBytes&(c.RingBytes-1) != 0 {
 		return fmt.Errorf("%w: ring size %d is not a power of two of at least 4096", ErrConfig, c.RingBytes)
+	}
+	if c.SnapLen < 0 || c.SnapLen > MaxSnapLen {
+		return fmt.Errorf("%w: %d bytes of a packet to keep; at most %d can be", ErrConfig, c.SnapLen, MaxSnapLen)
+	}
+	if c.SnapLen > 0 && !c.Record {
+		return fmt.Errorf("%w: bytes of packets are kept only in a run that records", ErrConfig)
+	}
+	if c.SnapLen > c.RingBytes/minRecords {
+		return fmt.Errorf("%w: a ring of %d bytes is too small for packets of %d", ErrConfig, c.RingBytes, c.SnapLen)
 	}
 	if c.MaxPackets == 0 {
 		c.MaxPackets = 65536

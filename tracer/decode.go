@@ -24,7 +24,12 @@ type decoder struct {
 
 var le = binary.LittleEndian
 
-// decode fills e from a record. It keeps nothing of raw and allocates nothing.
+// capLenOffset is where a record with headers says how much of the packet
+// follows it (caplen).
+const capLenOffset = bpf.EventHeaderSize - 4
+
+// decode fills e from a record and allocates nothing. It keeps nothing of raw,
+// except that e.Bytes lies in it.
 func (d *decoder) decode(raw []byte, e *events.Event) error {
 	if len(raw) < bpf.EventSize {
 		return fmt.Errorf("%w: %d bytes", errDecode, len(raw))
@@ -42,6 +47,12 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 	}
 	if ext > 2 || len(raw) < want {
 		return fmt.Errorf("%w: %d bytes with extension %d", errDecode, len(raw), ext)
+	}
+	var kept uint32
+	if ext == 1 {
+		if kept = le.Uint32(raw[capLenOffset:]); uint64(kept) > uint64(len(raw)-want) {
+			return fmt.Errorf("%w: %d bytes of a packet in a record of %d", errDecode, kept, len(raw))
+		}
 	}
 	*e = events.Event{
 		Time:    le.Uint64(raw[0:]),
@@ -62,6 +73,9 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 			e.Other = other
 		}
 		decodeHeaders(raw[72:], &e.Header)
+		if kept > 0 {
+			e.Bytes = raw[want : want+int(kept) : want+int(kept)]
+		}
 	case events.ExtConntrack:
 		decodeConntrack(raw[64:], &e.CT)
 	}
@@ -94,6 +108,16 @@ func (d *decoder) data(station events.Station, b []byte, e *events.Event) {
 		} else {
 			e.Backend = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[0:16])), port)
 		}
+	case events.StationQueue, events.StationTransmit, events.StationReceive, events.StationTCEgress, events.StationTCIngress:
+		decodeLink(b, &e.Link)
+	}
+}
+
+// decodeLink reads what devices see; all of it is 0 in runs that do not record.
+func decodeLink(b []byte, l *events.Link) {
+	*l = events.Link{
+		Dst: [6]byte(b[0:6]), Src: [6]byte(b[6:12]), Proto: binary.BigEndian.Uint16(b[12:]),
+		VLAN: le.Uint16(b[14:]), Hash: le.Uint32(b[16:]), TTL: b[20],
 	}
 }
 

@@ -78,6 +78,8 @@ func TestDecodeData(t *testing.T) {
 	comm := [16]byte{'c', 'u', 'r', 'l'}
 	socket := append([]byte{0x11, 0x22, 0, 0, 0x33, 0x44, 0, 0}, comm[:]...)
 	wantSocket := events.Socket{Inode: 0x2211, PID: 0x4433, Comm: comm}
+	link := [24]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x2a, 0x10, 0xef, 0xbe, 0xad, 0xde, 63}
+	wantLink := events.Link{Dst: [6]byte{2, 0, 0, 0, 0, 1}, Src: [6]byte{2, 0, 0, 0, 0, 9}, Proto: 0x86dd, VLAN: 0x102a, Hash: 0xdeadbeef, TTL: 63}
 	tests := []struct {
 		station events.Station
 		data    []byte
@@ -98,7 +100,12 @@ func TestDecodeData(t *testing.T) {
 			events.Event{Backend: netip.MustParseAddrPort("10.0.0.1:8080")}},
 		{events.StationIPVSConn, append(sixA.AsSlice(), 0, 80, 10, 0),
 			events.Event{Backend: netip.AddrPortFrom(sixA, 80)}},
-		{events.StationQueue, bytes.Repeat([]byte{0xff}, 24), events.Event{}}, // has no data
+		{events.StationQueue, link[:], events.Event{Link: wantLink}},
+		{events.StationTransmit, link[:], events.Event{Link: wantLink}},
+		{events.StationReceive, link[:], events.Event{Link: wantLink}},
+		{events.StationTCEgress, link[:], events.Event{Link: wantLink}},
+		{events.StationTCIngress, link[:], events.Event{Link: wantLink}},
+		{events.StationForward, bytes.Repeat([]byte{0xff}, 24), events.Event{}}, // has no data
 	}
 	for _, tt := range tests {
 		t.Run(tt.station.String(), func(t *testing.T) {
@@ -111,6 +118,45 @@ func TestDecodeData(t *testing.T) {
 				t.Errorf("%+v\nwant %+v", e, tt.want)
 			}
 		})
+	}
+}
+
+// withBytes makes a record with headers, a packet's bytes and room behind them.
+func withBytes(kept uint32, packet []byte, room int) []byte {
+	raw := record(events.StationReceive, 1, bpf.EventHeaderSize+len(packet)+room)
+	binary.LittleEndian.PutUint32(raw[capLenOffset:], kept)
+	copy(raw[bpf.EventHeaderSize:], packet)
+	return raw
+}
+
+func TestDecodeBytes(t *testing.T) {
+	packet := []byte("E packet")
+	tests := []struct {
+		name string
+		raw  []byte
+		want []byte
+	}{
+		{"none", withBytes(0, nil, 128), nil},
+		{"all of it", withBytes(8, packet, 0), packet},
+		{"less than there is room", withBytes(8, packet, 120), packet},
+		{"a part", withBytes(3, packet, 120), packet[:3]},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := events.Event{Bytes: []byte("of the event before")}
+			if err := every().decode(tt.raw, &e); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(e.Bytes, tt.want) || cap(e.Bytes) != len(tt.want) {
+				t.Errorf("%q of capacity %d, want %q", e.Bytes, cap(e.Bytes), tt.want)
+			}
+		})
+	}
+	for _, kept := range []uint32{9, 1 << 16, 1<<32 - 1} {
+		e := events.Event{Time: 1}
+		if err := every().decode(withBytes(kept, packet, 0), &e); !errors.Is(err, errDecode) || !reflect.DeepEqual(e, events.Event{Time: 1}) {
+			t.Errorf("%d bytes said, 8 there: %v, %+v", kept, err, e)
+		}
 	}
 }
 
@@ -142,6 +188,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 		record(events.StationIPVSConn, 0, bpf.EventSize, 1, 2, 3),
 		record(events.StationReceive, 1, bpf.EventHeaderSize),
 		record(events.StationReceive, 2, bpf.EventCTSize),
+		withBytes(4, []byte("kept"), 4),
 	} {
 		raw[64-1] = 0
 		if n := testing.AllocsPerRun(100, func() { _ = d.decode(raw, &e) }); n != 0 {
@@ -155,6 +202,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(record(events.StationIPVSConn, uint8(ext), size, 1, 2, 3))
 		f.Add(record(events.StationDrop, uint8(ext), size-1))
 	}
+	f.Add(withBytes(4, []byte("kept"), 4))
+	f.Add(withBytes(9, []byte("kept"), 4))
 	d := every()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var e events.Event
@@ -167,6 +216,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if e.Hook == 0 || int(e.Hook) >= len(d.stations) || e.Ext > events.ExtConntrack {
 			t.Errorf("hook %d, extension %d were let through", e.Hook, e.Ext)
+		}
+		if len(e.Bytes) > max(0, len(raw)-bpf.EventHeaderSize) || e.Bytes != nil && e.Ext != events.ExtHeader {
+			t.Errorf("extension %d with %d bytes of a packet, from a record of %d", e.Ext, len(e.Bytes), len(raw))
 		}
 		if n := testing.AllocsPerRun(1, func() { _ = d.decode(raw, &e) }); n != 0 {
 			t.Errorf("%v allocations", n)

@@ -96,7 +96,7 @@ var table = []row{
 	// Devices and lives: BTF tracepoints, on every kernel and for every device.
 	{name: "netif_receive_skb", at: onTracepoint, prog: "receive", station: events.StationReceive, required: true, means: "the packet came in from a device"},
 	{name: "net_dev_queue", at: onTracepoint, prog: "device", station: events.StationQueue, required: true, means: "the packet was handed to a device"},
-	{name: "net_dev_start_xmit", at: onTracepoint, prog: "path", station: events.StationTransmit, required: true, means: "the device's driver transmits it"},
+	{name: "net_dev_start_xmit", at: onTracepoint, prog: "transmit", station: events.StationTransmit, required: true, means: "the device's driver transmits it"},
 	{name: "kfree_skb", at: onTracepoint, prog: "drop", station: events.StationDrop, a: nthIfAny(3), b: nth(2), required: true, means: "the packet was dropped; reasons from 5.17 on"},
 	{name: "consume_skb", at: onTracepoint, prog: "end", station: events.StationEnd, required: true, means: "the packet was freed without complaint"},
 	{name: "tc_ingress", target: "ingress", at: onTC, prog: "tc_path", station: events.StationTCIngress, means: "the packet passed the tc layer on its way in"},

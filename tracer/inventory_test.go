@@ -202,6 +202,11 @@ func TestConfig(t *testing.T) {
 		{"hook set", Config{All: true, Hooks: "some"}, false},
 		{"ring of 5000", Config{All: true, RingBytes: 5000}, false},
 		{"ring too small", Config{All: true, RingBytes: 2048}, false},
+		{"whole packets", Config{All: true, Record: true, SnapLen: MaxSnapLen}, true},
+		{"longer than packets", Config{All: true, Record: true, SnapLen: MaxSnapLen + 1}, false},
+		{"fewer bytes than none", Config{All: true, Record: true, SnapLen: -1}, false},
+		{"bytes without recording", Config{All: true, SnapLen: 100}, false},
+		{"packets too long for the ring", Config{All: true, Record: true, SnapLen: 1500, RingBytes: 16384}, false},
 		{"negative packets", Config{All: true, MaxPackets: -1}, false},
 		{"too many packets", Config{All: true, MaxPackets: 1 << 23}, false},
 	}

@@ -72,6 +72,15 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// The packet's bytes begin where the record's headers end, and the length of
+// them stands where the decoder looks for it.
+func TestBytesLayout(t *testing.T) {
+	s := kernelStruct(t, "event_header")
+	if offset, size := member(t, s, "headers", "caplen"); offset != capLenOffset || size != 4 {
+		t.Errorf("caplen at %d, %d bytes; Go reads 4 at %d", offset, size, capLenOffset)
+	}
+}
+
 func TestHookArgsLayout(t *testing.T) {
 	s := kernelStruct(t, "hook_args")
 	for name, want := range map[string]int{"skb": bpf.ArgSkb, "net": bpf.ArgNet, "sk": bpf.ArgSk, "state": bpf.ArgState,
@@ -180,6 +189,13 @@ func eventFields(ext int, path ...string) []field {
 	}
 }
 
+// linkFields are the event's data at a device, byte by byte.
+func linkFields() []field {
+	data := []byte{2, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0x08, 0x00, 0x64, 0x10, 0x44, 0x33, 0x22, 0x11, 64}
+	want := events.Link{Dst: [6]byte{2, 1, 1, 1, 1, 1}, Src: [6]byte{2, 2, 2, 2, 2, 2}, Proto: 0x0800, VLAN: 0x1064, Hash: 0x11223344, TTL: 64}
+	return append(eventFields(0), field{[]string{"data"}, data, func(e *events.Event) any { return e.Link }, want})
+}
+
 func headerFields() []field {
 	h := func(name string) []string { return []string{"headers", name} }
 	fields := append(eventFields(1, "event"),
@@ -220,6 +236,7 @@ func TestWireLayout(t *testing.T) {
 		fields []field
 	}{
 		{"event", eventFields(0)},
+		{"event", linkFields()},
 		{"event_header", headerFields()},
 		{"event_ct", conntrackFields()},
 	}

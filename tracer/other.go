@@ -43,6 +43,18 @@ func (*Tracer) Names() events.Names { return nil }
 // Wall is the zero time here.
 func (*Tracer) Wall(uint64) time.Time { return time.Time{} }
 
+// Clock is zero here.
+func (*Tracer) Clock() ClockPair { return ClockPair{} }
+
+// Now is zero here.
+func (*Tracer) Now() ClockPair { return ClockPair{} }
+
+// Facts is empty here.
+func (*Tracer) Facts(FactsFilter) Facts { return Facts{} }
+
+// BootID refuses: there is no Linux kernel to ask.
+func BootID() (string, error) { return "", errNeedsLinux }
+
 // HasFunctions is false here.
 func (*Tracer) HasFunctions() bool { return false }
 

@@ -36,7 +36,9 @@ func (r *run) Event(e *events.Event) {
 		r.extra(e)
 		return
 	}
-	r.events = append(r.events, *e)
+	kept := *e
+	kept.Bytes = slices.Clone(e.Bytes) // they lie in the ring
+	r.events = append(r.events, kept)
 }
 
 // Tick implements Sink.

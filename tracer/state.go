@@ -70,17 +70,28 @@ func now(clock int32) uint64 {
 }
 
 // clock relates the monotonic clock to wall time.
-type clock struct{ offset int64 }
+type clock struct{ pair ClockPair }
+
+// clockTries is how often both clocks are read for a pair.
+const clockTries = 8
 
 func newClock() clock {
 	// Reading one clock between two readings of the other halves the error of
-	// being interrupted.
-	before := monotonic()
-	wall := now(unix.CLOCK_REALTIME)
-	after := monotonic()
-	return clock{offset: int64(wall) - int64(before+(after-before)/2)}
+	// being interrupted, and the narrowest of several such readings has the least.
+	var best ClockPair
+	narrowest := ^uint64(0)
+	for range clockTries {
+		before := monotonic()
+		wall := now(unix.CLOCK_REALTIME)
+		after := monotonic()
+		if after-before < narrowest {
+			narrowest = after - before
+			best = ClockPair{Mono: before + narrowest/2, Real: int64(wall)}
+		}
+	}
+	return clock{best}
 }
 
 func (c clock) wall(mono uint64) time.Time {
-	return time.Unix(0, int64(mono)+c.offset)
+	return time.Unix(0, int64(mono-c.pair.Mono)+c.pair.Real)
 }

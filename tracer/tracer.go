@@ -124,6 +124,11 @@ var errNotWanted = errors.New("not used with --hooks tracepoints")
 // bpf/state.h).
 const rateWindows = 10
 
+// headerRoom holds the headers of nearly every packet: IPv6 and TCP with all
+// options, twice over in an ICMP error but for most of the options. What is
+// longer is cut.
+const headerRoom = 160
+
 // load creates the maps that all programs share.
 func (t *Tracer) load() error {
 	spec, err := bpf.Spec()
@@ -139,6 +144,9 @@ func (t *Tracer) load() error {
 	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0,
 		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
 		"want_vlan": b2u(t.cfg.Select != nil && strings.Contains(t.cfg.Select.String(), "vlan"))}
+	if t.cfg.Record {
+		set["record"], set["snap"], set["room"] = 1, uint32(t.cfg.SnapLen), uint32(max(t.cfg.SnapLen, headerRoom))
+	}
 	online, err := onlineCPUs()
 	if err != nil {
 		return err
@@ -243,11 +251,28 @@ func (t *Tracer) Table() []events.Hook {
 	return out
 }
 
+// Devices lists the devices that are there now, by namespace: what Names can tell
+// of although no event has shown it.
+func (t *Tracer) Devices() map[uint32][]uint32 {
+	out := map[uint32][]uint32{}
+	for k := range t.names.now.Load().devices {
+		out[k.netns] = append(out[k.netns], k.ifindex)
+	}
+	return out
+}
+
 // Names tells what this node's numbers stand for.
 func (t *Tracer) Names() events.Names { return t.names }
 
 // Wall turns the kernel's monotonic clock (ns) into wall time.
 func (t *Tracer) Wall(mono uint64) time.Time { return t.clock.wall(mono) }
+
+// Clock is the pair by which Wall tells the time. A pair of now, from Now, says
+// how far the wall clock was set meanwhile.
+func (t *Tracer) Clock() ClockPair { return t.clock.pair }
+
+// Now is this moment on both clocks.
+func (t *Tracer) Now() ClockPair { return newClock().pair }
 
 // HasFunctions says whether kernel functions are hooked, not only tracepoints.
 func (t *Tracer) HasFunctions() bool { return t.cfg.Hooks == HooksAll }
