@@ -52,7 +52,7 @@ cross: ## Build for every system that is supported
 
 fuzz: ## Each fuzz target for a while (FUZZ=5s)
 	@for t in $(FUZZ_TARGETS); do \
-		go test $${t%%:*} -run '^$$' -fuzz "^$${t##*:}\$$" -fuzztime $(FUZZ) || exit 1; \
+		go test $${t%%:*} -run '^$$' -fuzz "^$${t##*:}\$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x || exit 1; \
 	done
 
 test: setup ## Everything: unit, native (root), fuzzing, five kernels in the lab

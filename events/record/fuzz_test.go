@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// fuzzSink stitches what it gets, and checks what no recording may give.
+type fuzzSink struct {
+	t *testing.T
+	s *events.Stitcher
+	r *Reader
+}
+
+func (f *fuzzSink) Tick(now uint64) { f.s.Advance(now) }
+func (f *fuzzSink) Event(e *events.Event) {
+	if e.Hook != events.Elsewhere && !f.r.dec.known[e.Hook] || e.Ext > events.ExtConntrack {
+		f.t.Fatalf("an event that makes no sense: %+v", e)
+	}
+	if e.Hook == events.Elsewhere && (e.Time != 0 || e.Netns != 0 || e.Ext != 0 || e.Bytes != nil || e.Link != (events.Link{})) {
+		f.t.Fatalf("an event from elsewhere says more: %+v", e)
+	}
+	f.s.Add(e)
+}
+
+// fuzzRead reads a file, stitches it, and writes it again.
+func fuzzRead(t *testing.T, data []byte) {
+	r, err := NewReader(bytes.NewReader(data))
+	if err != nil {
+		return
+	}
+	s := events.NewStitcher(events.Config{Hooks: r.Hooks(), Names: r.Names(), Wall: r.Wall, MaxPackets: 64}, func(*events.Traversal) {})
+	_ = r.Run(&fuzzSink{t, s, r}) // damage is to be expected
+	s.Flush()
+
+	// What was read can be written, and is read as the same.
+	if r, err = NewReader(bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	w, err := NewWriter(&again, &Meta{Hooks: r.Meta().Hooks})
+	if err != nil {
+		t.Skip()
+	}
+	_ = r.Run(copier{w}) // likewise
+	evs, _ := w.Written()
+	if err := w.Close(&End{}); err != nil {
+		t.Fatal(err)
+	}
+	var n counter
+	replay(t, again.Bytes(), &n)
+	if uint64(n.events) != evs { //nolint:gosec // not negative
+		t.Fatalf("%d events, not %d", n.events, evs)
+	}
+}
+
+// seeds are recordings of captures.
+func seeds(f *testing.F) (files [][]byte) {
+	for _, name := range []string{"6.12-case7.jsonl", "5.10-case4.jsonl", "7-case10.jsonl", "script-*.jsonl"} {
+		w := mixed(f, name, 1, 1, 0)
+		files = append(files, w.small(f, 20), w.small(f, 1000))
+	}
+	return files
+}
+
+// FuzzReader: no file makes the reader panic.
+func FuzzReader(f *testing.F) {
+	for _, data := range seeds(f) {
+		f.Add(data)
+	}
+	f.Fuzz(fuzzRead)
+}
+
+// FuzzBlocks: nor does what is in a block, whose checksum is right.
+func FuzzBlocks(f *testing.F) {
+	un, err := newUnpacker()
+	if err != nil {
+		f.Fatal(err)
+	}
+	p, err := newPacker()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var meta []byte
+	for _, data := range seeds(f) {
+		for _, b := range blocks(f, data) {
+			h, _ := parseHead(data[b.at:])
+			raw, err := un.unpack(h, data[b.at+blockHeader:b.at+b.size])
+			if err != nil {
+				f.Fatal(err)
+			}
+			if meta == nil {
+				meta = bytes.Clone(data[:b.at+b.size])
+			}
+			f.Add(uint8(b.kind), bytes.Clone(raw))
+		}
+	}
+	f.Fuzz(func(t *testing.T, k uint8, raw []byte) {
+		if len(raw) > kind(k).limit() {
+			return
+		}
+		fuzzRead(t, p.pack(bytes.Clone(meta), kind(k), raw))
+	})
+}

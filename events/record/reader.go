@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// Why a file cannot be read as a recording.
+var (
+	ErrEmpty        = errors.New("the file is empty")
+	ErrNotRecording = errors.New("not a stackhop recording")
+	ErrNewer        = errors.New("made by a newer version of stackhop")
+	// ErrNoMeta is of a file whose description of the run is lost.
+	ErrNoMeta = errors.New("what says of which run the recording is, is damaged")
+)
+
+// maxDamages bounds the damages that are told one by one.
+const maxDamages = 100
+
+// What a Sink may have beside its own methods.
+type (
+	// StatusSink takes the counts in between.
+	StatusSink interface{ Status(*Status) }
+	// FactsSink takes facts, each once; Reader.Facts has all of them.
+	FactsSink interface{ Facts(*Facts) }
+	// NameSink takes names, each before the item from which on it is in force.
+	NameSink interface{ Name(*Name) }
+)
+
+// Reader reads a recording. It is for one goroutine.
+type Reader struct {
+	s       *scanner
+	meta    Meta
+	hooks   []events.Hook
+	book    *book
+	pending []Name // of a block of names, not in force yet
+	after   int64  // where that block ended
+	facts   Facts
+	nFacts  int
+	end     *End
+	dec     decoder
+	damage  []error
+	more    int // damages beyond maxDamages
+
+	sink     Sink
+	nameSink NameSink
+}
+
+// NewReader reads a recording's beginning. Its errors are one of the above, or
+// r's own. Where the beginning is damaged, the description of the run is taken
+// from further on in the file; if r can seek, nothing else is lost by that.
+func NewReader(r io.Reader) (*Reader, error) {
+	var b [fileHeader]byte
+	n, err := io.ReadFull(r, b[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read recording: %w", err)
+	}
+	if err := checkHeader(b[:n]); err != nil {
+		return nil, err
+	}
+	rd := &Reader{book: newBook()}
+	seek, begin := seeker(r)
+	if rd.s, err = newScanner(r, fileHeader, rd.damaged); err != nil {
+		return nil, err
+	}
+	first, err := rd.begin()
+	if err != nil || first {
+		return rd, err
+	}
+	if seek == nil {
+		rd.damaged(&Damage{fileHeader, rd.s.at - fileHeader, "what comes before the description of the run cannot be read"})
+		return rd, nil
+	}
+	if _, err := seek.Seek(begin, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read recording: %w", err)
+	}
+	rd.damage, rd.more = nil, 0
+	rd.s, err = newScanner(r, fileHeader, rd.damaged)
+	return rd, err
+}
+
+// seeker returns r as one that can seek, and where it is; nil if it cannot.
+func seeker(r io.Reader) (io.Seeker, int64) {
+	s, ok := r.(io.Seeker)
+	if !ok {
+		return nil, 0
+	}
+	at, err := s.Seek(0, io.SeekCurrent)
+	if err != nil { // a pipe
+		return nil, 0
+	}
+	return s, at
+}
+
+// checkHeader looks at the first bytes of a file.
+func checkHeader(b []byte) error {
+	if len(b) == 0 {
+		return ErrEmpty
+	}
+	if n := min(len(b), len(fileMagic)); string(b[:n]) != fileMagic[:n] {
+		if sentAsText(b) {
+			return fmt.Errorf("%w any longer: it was transferred as text, which changed it; transfer it as a binary file", ErrNotRecording)
+		}
+		return ErrNotRecording
+	}
+	if len(b) < fileHeader {
+		return fmt.Errorf("%w: it is cut off after %d bytes", ErrNotRecording, len(b))
+	}
+	switch major, minor := le.Uint16(b[8:]), le.Uint16(b[10:]); {
+	case major > maxMajor:
+		return ErrNotRecording
+	case major > Major:
+		return fmt.Errorf("%w: its format is %d.%d, and %d is the newest that is known", ErrNewer, major, minor, Major)
+	case major < Major:
+		return fmt.Errorf("%w: there is no format %d.%d", ErrNotRecording, major, minor)
+	}
+	return nil
+}
+
+// sentAsText says whether a file that does not begin as a recording does would
+// have, but for its line ends or what is not ASCII.
+func sentAsText(b []byte) bool {
+	name, first := []byte(fileMagic[1:4]), rune(fileMagic[0])
+	for _, begin := range []string{fileMagic[:1], string(first & 0x7f), string(first), string(utf8.RuneError)} {
+		if rest, ok := bytes.CutPrefix(b, []byte(begin)); ok && bytes.HasPrefix(rest, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// begin looks for the description of the run. first says whether it was where
+// it belongs.
+func (r *Reader) begin() (first bool, err error) {
+	for {
+		k, raw, err := r.s.next()
+		if errors.Is(err, io.EOF) {
+			return false, errors.Join(append([]error{ErrNoMeta}, r.damage...)...)
+		}
+		if err != nil {
+			return false, err
+		}
+		if k != kindMeta {
+			continue
+		}
+		if err := r.setMeta(raw); err != nil {
+			r.blockDamaged(err)
+			continue
+		}
+		return r.s.at == fileHeader, nil
+	}
+}
+
+func (r *Reader) setMeta(raw []byte) error {
+	var m Meta
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("the description of the run: %w", err)
+	}
+	known := make([]bool, MaxHookID+1)
+	known[events.Elsewhere] = true
+	var hooks []events.Hook
+	for _, h := range m.Hooks {
+		if h.ID < 1 || h.ID > MaxHookID {
+			return fmt.Errorf("hook %q has the number %d", h.Name, h.ID)
+		}
+		// A station that a later version has is none to this one.
+		st, _ := events.StationByName(h.Station)
+		hooks = append(hooks, events.Hook{ID: h.ID, Name: h.Name, Station: st})
+		known[h.ID] = true
+	}
+	r.meta, r.hooks, r.dec.known = m, hooks, known
+	return nil
+}
+
+// damaged notes damage.
+func (r *Reader) damaged(d *Damage) {
+	if len(r.damage) >= maxDamages {
+		r.more++
+		return
+	}
+	r.damage = append(r.damage, d)
+}
+
+// blockDamaged notes that the block that was read last is of no use.
+func (r *Reader) blockDamaged(err error) {
+	r.damaged(&Damage{r.s.at, r.s.off - r.s.at, err.Error()})
+}
+
+// Run gives everything from here to the end to a sink. Where parts are damaged
+// it goes on behind them, and returns a *Damage for each, joined; an error
+// without any comes from the underlying reader.
+func (r *Reader) Run(sink Sink) error {
+	r.sink = sink
+	r.nameSink, _ = sink.(NameSink)
+	for {
+		k, raw, err := r.s.next()
+		if errors.Is(err, io.EOF) {
+			r.name(math.MaxUint32)
+			return r.damages(nil)
+		}
+		if err != nil {
+			r.name(math.MaxUint32)
+			return r.damages(err)
+		}
+		if err := r.block(k, raw); err != nil {
+			r.blockDamaged(err)
+		}
+	}
+}
+
+func (r *Reader) damages(err error) error {
+	all := r.damage
+	if r.more > 0 {
+		all = append(all, fmt.Errorf("and damaged at %d more places", r.more)) //nolint:gocritic // r.damage is not used again
+	}
+	return errors.Join(append(all, err)...)
+}
+
+// block takes in a block. Kinds that a later version has are passed over.
+func (r *Reader) block(k kind, raw []byte) error {
+	switch k {
+	case kindNames:
+		r.name(math.MaxUint32)
+		var err error
+		r.pending, err = parseNames(raw, r.pending)
+		r.after = r.s.off
+		return err
+	case kindEvents:
+		return r.events(raw)
+	case kindFacts:
+		var f Facts
+		if err := f.parse(raw, &r.nFacts); err != nil {
+			return fmt.Errorf("facts: %w", err)
+		}
+		r.facts.Services = append(r.facts.Services, f.Services...)
+		r.facts.Sysctls = append(r.facts.Sysctls, f.Sysctls...)
+		r.facts.Conntrack = append(r.facts.Conntrack, f.Conntrack...)
+		if s, ok := r.sink.(FactsSink); ok {
+			s.Facts(&f)
+		}
+	case kindStatus:
+		var st Status
+		if err := json.Unmarshal(raw, &st); err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
+		if s, ok := r.sink.(StatusSink); ok {
+			s.Status(&st)
+		}
+	case kindEnd:
+		var e End
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return fmt.Errorf("totals: %w", err)
+		}
+		r.end = &e
+	}
+	return nil
+}
+
+// events gives the items of a block to the sink, and puts names in force in
+// between. A block that is malformed is used as far as it makes sense: its
+// checksum is right, so it was made like that.
+func (r *Reader) events(raw []byte) error {
+	if r.s.at != r.after { // the names were of another block, which is lost
+		r.name(math.MaxUint32)
+	}
+	d := &r.dec
+	if err := d.begin(raw); err != nil {
+		return err
+	}
+	for i := range d.items {
+		if len(r.pending) > 0 {
+			r.name(uint32(i)) //nolint:gosec // at most maxItems
+		}
+		tick := d.item()
+		if d.wrong != "" {
+			return d.error()
+		}
+		if tick {
+			r.sink.Tick(d.tick)
+		} else {
+			r.sink.Event(&d.e)
+		}
+	}
+	r.name(math.MaxUint32)
+	return d.end()
+}
+
+// name puts in force the names that come before an item.
+func (r *Reader) name(item uint32) {
+	n := 0
+	for n < len(r.pending) && r.pending[n].At <= item {
+		if err := r.book.put(&r.pending[n]); err != nil {
+			r.blockDamaged(err)
+		} else if r.nameSink != nil {
+			r.nameSink.Name(&r.pending[n])
+		}
+		n++
+	}
+	r.pending = r.pending[:copy(r.pending, r.pending[n:])]
+}
+
+// Meta describes the run. It is not to be changed.
+func (r *Reader) Meta() *Meta { return &r.meta }
+
+// Hooks is the run's hook table.
+func (r *Reader) Hooks() []events.Hook { return r.hooks }
+
+// Names answers as the run's names did at the moment that Run has come to.
+func (r *Reader) Names() events.Names { return r.book }
+
+// Facts are all that were read so far.
+func (r *Reader) Facts() *Facts { return &r.facts }
+
+// End has the totals once Run has read them; nil: the recording was not closed.
+func (r *Reader) End() *End { return r.end }
+
+// Wall turns monotonic ns into the time of day, by Meta.Clock.
+func (r *Reader) Wall(mono uint64) time.Time {
+	c := &r.meta.Clock
+	return time.Unix(0, c.Real+int64(mono-c.Mono)).UTC() //nolint:gosec // differences of ns fit
+}
