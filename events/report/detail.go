@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"strconv"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// detail is a traversal down to its hooks, written for the page.
+type detail struct {
+	row  int
+	json []byte
+}
+
+// detailOf writes what the page shows of a single packet beside its row and its
+// path. Texts are numbers of the dictionary.
+//
+//	{"v":[[netns,start,end,[hook,ns since the one before,device,detail,…],[[by,kind,masquerade,hook,ns,from,to,devices passed],…]],…],
+//	 "ct":[original,reply,state],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,"x":visits}
+//
+// x, the visits as those of a path, is there only if the path has none.
+func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
+	b := c.appendVisits(append(c.buf[:0], `{"v":[`...), t)
+	b = append(b, ']')
+	field := func(name string, v any) { b = appendJSON(append(append(b, `,"`...), name+`":`...), v) }
+	if ct := t.Conntrack; ct != nil {
+		field("ct", c.dict.ids([]string{ct.Original, ct.Reply, ct.State}))
+	}
+	if len(t.Notes) > 0 {
+		field("n", c.dict.ids(t.Notes))
+	}
+	if len(t.NotObserved) > 0 {
+		field("no", c.dict.ids(t.NotObserved))
+	}
+	if t.KernelReason != "" || t.Location != "" {
+		field("kr", c.dict.id(t.KernelReason))
+		field("loc", c.dict.id(t.Location))
+	}
+	if t.Lost > 0 {
+		field("lost", t.Lost)
+	}
+	if other {
+		field("x", c.visitsOf(visits(t)))
+	}
+	c.buf = append(b, '}')
+	return detail{row, append([]byte(nil), c.buf...)}
+}
+
+func (c *collector) appendVisits(b []byte, t *events.Traversal) []byte {
+	all := make([][]way, len(t.Visits))
+	for i := range t.Visits {
+		all[i] = ways(&t.Visits[i])
+	}
+	for i := range t.Visits {
+		v := &t.Visits[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '[')
+		b = appendNumber(b, uint64(v.Netns))
+		b = appendNumber(b, v.StartNS)
+		b = strconv.AppendUint(b, v.EndNS, 10)
+		b = append(b, ",["...)
+		before := v.StartNS
+		for j := range v.Hooks {
+			h := &v.Hooks[j]
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendNumber(b, uint64(c.dict.id(h.Hook)))                       //nolint:gosec // not negative
+			b = append(strconv.AppendInt(b, int64(h.NS)-int64(before), 10), ',') //nolint:gosec // ns of one traversal
+			b = appendNumber(b, uint64(c.dict.id(h.Device)))                     //nolint:gosec // not negative
+			b = strconv.AppendInt(b, int64(c.dict.id(h.Detail)), 10)
+			before = h.NS
+		}
+		b = append(b, "],["...)
+		for j := range v.NAT {
+			n := &v.NAT[j]
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSON(b, []any{
+				c.dict.id(n.By), c.dict.id(n.Kind), n.Masquerade, c.dict.id(n.Hook), n.NS,
+				c.dict.id(n.From), c.dict.id(n.To), place(t.Visits, all, i, n),
+			})
+		}
+		b = append(b, "]]"...)
+	}
+	return b
+}
+
+func appendNumber(b []byte, n uint64) []byte { return append(strconv.AppendUint(b, n, 10), ',') }
+
+// keep takes the details of a traversal in, as far as there is room: of those
+// that were terminated all; of the others maxSamples, spread over the time, and
+// the slowest. A few of each path are kept in any case.
+func (c *collector) keep(g *group, row int, t *events.Traversal) {
+	if took := whole(t); took > g.slow || g.count == 1 {
+		g.slow = took
+		g.slowest = c.detailOf(row, t, g.other)
+	}
+	if g.verdict == events.Terminated && c.room > 0 {
+		d := c.detailOf(row, t, g.other)
+		c.room -= len(d.json)
+		g.kept = append(g.kept, d)
+		return
+	}
+	if (g.count-1)%g.stride != 0 {
+		return
+	}
+	if len(g.samples) == maxSamples {
+		for i := range maxSamples / 2 {
+			g.samples[i] = g.samples[2*i]
+		}
+		g.samples = g.samples[:maxSamples/2]
+		g.stride *= 2
+	}
+	g.samples = append(g.samples, c.detailOf(row, t, g.other))
+}
