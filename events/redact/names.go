@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redact
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// names answers about pseudonyms with pseudonyms.
+type names struct {
+	r       *Redactor
+	inner   events.Names
+	devices cache[[2]uint32, answered]
+}
+
+var _ events.Names = (*names)(nil)
+
+// answered is what the inner names said of a device, and what was made of it.
+type answered struct{ was, is events.Device }
+
+// Names wraps the names of a run for a stitcher, or a recorder, that gets its
+// redacted events (see Event). It is asked by the numbers and addresses that
+// these hold, asks inner by the originals, and answers in pseudonyms: behind it
+// there is nothing original. Like the Redactor it is for one goroutine.
+func (r *Redactor) Names(inner events.Names) events.Names {
+	return &names{r: r, inner: inner}
+}
+
+func (n *names) Device(netns, ifindex uint32) (events.Device, bool) {
+	d, ok := n.inner.Device(n.r.originalNetns(netns), ifindex)
+	if !ok {
+		return events.Device{}, false
+	}
+	key := [2]uint32{netns, ifindex}
+	if a, seen := n.devices[key]; seen && sameDevice(&a.was, &d) {
+		return a.is, true
+	}
+	a := answered{was: d, is: n.r.Device(d)}
+	a.was.Addrs = slices.Clone(d.Addrs)
+	n.devices.put(key, a)
+	return a.is, true
+}
+
+func sameDevice(a, b *events.Device) bool {
+	return a.Name == b.Name && a.Kind == b.Kind && a.Master == b.Master &&
+		a.PeerNetns == b.PeerNetns && a.PeerIfindex == b.PeerIfindex && slices.Equal(a.Addrs, b.Addrs)
+}
+
+func (n *names) Namespace(netns uint32) events.Namespace {
+	return n.r.Namespace(n.inner.Namespace(n.r.originalNetns(netns)))
+}
+
+func (n *names) Address(ip string, port uint16) events.AddressNames {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return events.AddressNames{}
+	}
+	return n.r.AddressNames(n.inner.Address(n.r.original(a).String(), n.r.originalPort(port)))
+}
+
+func (n *names) Process(inode uint32) (comm string, pid uint32, ok bool) {
+	comm, pid, ok = n.inner.Process(n.r.originalInode(inode))
+	if !ok {
+		return "", 0, false
+	}
+	return n.r.Process(comm), n.r.PID(pid), true
+}
+
+func (n *names) Symbol(addr uint64) string {
+	return n.r.Symbol(n.inner.Symbol(n.r.originalLocation(addr)))
+}
+
+func (n *names) DropReason(reason uint32) string { return n.inner.DropReason(reason) }
+
+// Device returns what is known of a device in pseudonyms. Its Addrs are new.
+func (r *Redactor) Device(d events.Device) events.Device {
+	d.Name = r.DeviceName(d.Name)
+	d.PeerNetns = r.Netns(d.PeerNetns)
+	d.Addrs = slices.Clone(d.Addrs)
+	for i, a := range d.Addrs {
+		d.Addrs[i] = r.Addr(a)
+	}
+	return d
+}
+
+// Namespace returns what is known of a namespace in pseudonyms. Its kind stays.
+func (r *Redactor) Namespace(n events.Namespace) events.Namespace {
+	return events.Namespace{Name: r.Object(n.Name), Kind: n.Kind, Node: r.Object(n.Node), Pod: r.Object(n.Pod)}
+}
+
+// AddressNames returns the names of an address in pseudonyms.
+func (r *Redactor) AddressNames(n events.AddressNames) events.AddressNames {
+	return events.AddressNames{Pod: r.Object(n.Pod), Service: r.Object(n.Service), Node: r.Object(n.Node)}
+}
