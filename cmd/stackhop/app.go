@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 
@@ -32,9 +31,11 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 type app struct {
 	sys *system
 	// errw is standard error, for the use of several goroutines.
-	errw io.Writer
+	errw *lockedWriter
 	// name is how the user calls the program.
 	name string
+	// args is the command line as it was given.
+	args []string
 	// command is what stands behind "--"; nil: there was none.
 	command []string
 }
@@ -44,7 +45,7 @@ func run(sys *system, args []string) int {
 	if filepath.Base(args[0]) == kubectlComplete {
 		return completeForKubectl(sys, args[1:])
 	}
-	a := &app{sys: sys, errw: &lockedWriter{w: sys.stderr}, name: programName(args[0])}
+	a := &app{sys: sys, errw: &lockedWriter{w: sys.stderr}, name: programName(args[0]), args: args}
 	words, command, dashes := splitCommand(args[1:])
 	if dashes && args[len(args)-1] == askCompletion {
 		return exitDone // the shell knows better how to complete COMMAND
@@ -97,7 +98,8 @@ func (a *app) cli() *cli.App {
 		OnUsageError:         a.usageError,
 		Action:               a.noCommand,
 		Commands: []*cli.Command{
-			a.traceCommand(), a.hooksCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
+			a.traceCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.exportCommand(), a.redactCommand(),
+			a.hooksCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},
 		CustomAppHelpTemplate: appHelp,
 	}
@@ -145,10 +147,15 @@ func (a *app) plainAction(withCommand bool, f cli.ActionFunc) cli.ActionFunc {
 			return fmt.Errorf("%s takes no arguments: %s", c.Command.Name, quoted(c.Args().First()))
 		}
 		if a.command != nil && !withCommand {
-			return fmt.Errorf(`%s runs no command: remove "--" and what follows it`, c.Command.Name)
+			return errNoCommand(c)
 		}
 		return f(c)
 	}
+}
+
+// errNoCommand refuses "-- COMMAND".
+func errNoCommand(c *cli.Context) error {
+	return fmt.Errorf(`%s runs no command: remove "--" and what follows it`, c.Command.Name)
 }
 
 // outputFlag is -o with the given forms, of which the first is the default.

@@ -3,7 +3,10 @@
 package main
 
 import (
+	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,6 +38,9 @@ func flagsFirst(app *cli.App, args []string) []string {
 	valued := map[string]bool{}
 	for _, f := range cmd.Flags {
 		_, isBool := f.(*cli.BoolFlag)
+		if g, ok := f.(*cli.GenericFlag); ok {
+			_, isBool = g.Value.(*optional)
+		}
 		for _, name := range f.Names() {
 			valued[name] = !isBool
 		}
@@ -65,4 +71,58 @@ func flagsFirst(app *cli.App, args []string) []string {
 func looksLikeFlag(s string) bool {
 	name := strings.TrimLeft(s, "-")
 	return len(name) < len(s) && name != "" && (name[0] >= 'a' && name[0] <= 'z' || name[0] >= 'A' && name[0] <= 'Z')
+}
+
+// optional is the value of a flag that may stand without one: --flag, or
+// --flag=VALUE.
+type optional struct {
+	given bool
+	value string // empty: none given
+}
+
+// IsBoolFlag lets the flag package do without a value.
+func (*optional) IsBoolFlag() bool { return true }
+
+// Set is called with "true" where there is no value.
+func (o *optional) Set(s string) error {
+	o.given = true
+	if s != "true" {
+		o.value = s
+	}
+	return nil
+}
+
+func (o *optional) String() string { return o.value }
+
+// optionalOf returns the value of an optional flag.
+func optionalOf(c *cli.Context, name string) *optional {
+	if o, ok := c.Generic(name).(*optional); ok {
+		return o
+	}
+	return &optional{}
+}
+
+// parseSize reads a number of bytes such as 64M.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "kKMGiB")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%s is not a size: give bytes, or 64k, 16M, 1G", quoted(s))
+	}
+	shift := 0
+	switch strings.TrimSuffix(strings.TrimSuffix(s[len(digits):], "B"), "i") {
+	case "":
+	case "k", "K":
+		shift = 10
+	case "M":
+		shift = 20
+	case "G":
+		shift = 30
+	default:
+		return 0, fmt.Errorf("%s is not a size: give bytes, or 64k, 16M, 1G", quoted(s))
+	}
+	if n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%s is more than any disk holds", quoted(s))
+	}
+	return n << shift, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/stackhop/stackhop/events"
 )
@@ -44,7 +45,9 @@ func (c *capture) add(e *events.Event) {
 		c.dropped++
 		return
 	}
-	c.events = append(c.events, *e)
+	kept := *e
+	kept.Bytes = slices.Clone(e.Bytes) // it lies in the ring
+	c.events = append(c.events, kept)
 }
 
 // write writes what was kept, described by the tracer and the kernel's release.

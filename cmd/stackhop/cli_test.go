@@ -39,6 +39,10 @@ type fakeTracer struct {
 	stats        tracer.Stats
 	hooks        []tracer.HookStatus
 	runErr       error
+	// paced plays each event at its time, not all of them at once.
+	paced bool
+	// devices, by namespace
+	devices map[uint32][]uint32
 	// afterTick is called behind each tick, which is numbered.
 	afterTick func(n int)
 	closed    int
@@ -48,13 +52,17 @@ var _ liveTracer = (*fakeTracer)(nil)
 
 func (f *fakeTracer) Run(ctx context.Context, sink tracer.Sink) error {
 	now := uint64(time.Millisecond)
+	if f.paced {
+		now = f.capture.Events[0].Time - uint64(2*tick)
+	}
+	rest := f.capture.Events
 	for n := 1; ; n++ {
-		if n == 2 { // after everything is ready
-			for i := range f.capture.Events {
-				sink.Event(&f.capture.Events[i])
-			}
+		now += uint64(tick)                                                           // before the events are read, as the tracer does it
+		for len(rest) > 0 && (f.paced && rest[0].Time <= now || !f.paced && n == 2) { // after everything is ready
+			e := rest[0]
+			sink.Event(&e)
+			rest = rest[1:]
 		}
-		now += uint64(tick)
 		sink.Tick(now)
 		if f.afterTick != nil {
 			f.afterTick(n)
@@ -71,7 +79,13 @@ func (f *fakeTracer) Wall(mono uint64) time.Time    { return time.Unix(176736624
 func (f *fakeTracer) HasFunctions() bool            { return f.hasFunctions }
 func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
-func (f *fakeTracer) Close() error                  { f.closed++; return nil }
+func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
+func (f *fakeTracer) Now() tracer.ClockPair         { return f.Clock() }
+func (f *fakeTracer) Devices() map[uint32][]uint32  { return f.devices }
+func (f *fakeTracer) Facts(tracer.FactsFilter) tracer.Facts {
+	return tracer.Facts{Sysctls: []tracer.Sysctl{{Netns: 4026532345, Name: "net.ipv4.ip_forward", Value: "1"}}}
+}
+func (f *fakeTracer) Close() error { f.closed++; return nil }
 
 // world is a system for tests.
 type world struct {
@@ -83,9 +97,12 @@ type world struct {
 	exited         chan int
 }
 
-func readCapture(t *testing.T) *events.Capture {
+// scripted is the capture of case 6, case 7, and the answer to case 7.
+const scripted = "script-case6-and-7"
+
+func readCapture(t *testing.T, name string) *events.Capture {
 	t.Helper()
-	f, err := os.Open(filepath.FromSlash("../../events/testdata/captures/script-case6-and-7.jsonl"))
+	f, err := os.Open(filepath.Join("..", "..", "events", "testdata", "captures", name+".jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +116,12 @@ func readCapture(t *testing.T) *events.Capture {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	c := readCapture(t)
+	return newWorldOf(t, readCapture(t, scripted))
+}
+
+// newWorldOf is a world in which a capture happens.
+func newWorldOf(t *testing.T, c *events.Capture) *world {
+	t.Helper()
 	w := &world{signals: make(chan os.Signal, 2), exited: make(chan int, 1)}
 	w.tr = &fakeTracer{
 		capture: c, hasFunctions: true, hooks: someHooks(),
@@ -109,6 +131,8 @@ func newWorld(t *testing.T) *world {
 		stdin: strings.NewReader(""), stdout: &w.stdout, stderr: &w.stderr,
 		getenv:   func(string) string { return "" },
 		hostname: func() (string, error) { return "host", nil }, kernelRelease: func() string { return "6.12.0-test" },
+		bootID:  func() (string, error) { return "5ca1ab1e-0000-4000-8000-000000000001", nil },
+		own:     func(*os.File) error { return nil },
 		signals: func() (<-chan os.Signal, func()) { return w.signals, func() {} },
 		exit:    func(code int) { w.exited <- code },
 		newTracer: func(cfg tracer.Config) (liveTracer, error) {
@@ -161,6 +185,7 @@ func (w *world) golden(t *testing.T, status int, args []string) {
 	// What depends on where the tests run.
 	got = strings.ReplaceAll(got, os.TempDir(), "/tmp")
 	got = regexp.MustCompile(`/tmp/[A-Za-z0-9_/]*Test[^ :]*/`).ReplaceAllString(got, "DIR/")
+	got = regexp.MustCompile(` in [0-9.]+ [KMG]?i?B`).ReplaceAllString(got, " in SIZE")
 	path := filepath.Join("..", "..", "testdata", "cli", strings.ReplaceAll(filepath.Base(t.Name()), "_", "-")+".golden")
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

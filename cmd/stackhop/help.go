@@ -10,6 +10,7 @@ const appHelp = `{{.HelpName}}: {{.Usage}}
 EXAMPLES:
    {{.HelpName}} trace --with 10.0.0.7               what happens to the packets of one address
    {{.HelpName}} trace --failed 'tcp port 80'        only what did not arrive
+   {{.HelpName}} record -w n1.hop --with 10.0.0.7    for the ticket; replay n1.hop shows it anywhere
    {{.HelpName}} doctor                              what is missing to run here
 
 COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
@@ -80,6 +81,68 @@ NAMES FILE:
 EXIT STATUS:
    0 done, 1 wrong usage or system error. With --exit-status also 2 events were lost, 3 a traversal was terminated,
    4 nothing matched; the smallest of them that holds.
+`
+
+const recordHelp = commandHead + `   # for the ticket: one client and one service, until Ctrl-C
+   {{.HelpName}} -w n1.hop --from 172.23.96.23 --to 8.219.164.113:80
+
+   # the same without anything that identifies the cluster; the key gives the same pseudonyms on each node
+   {{.HelpName}} -w n1.hop --redact=ticket.key --with 172.23.96.23
+
+   # what happens once a day: the last 10 files of 64 MiB, or only 10 s around what fails
+   {{.HelpName}} -w /var/tmp/n1.hop --ring 10x64M --with 172.23.96.0/26
+   {{.HelpName}} -w n1.hop --on-failure --max-bytes 500M --with 172.23.96.0/26
+
+   # while a command runs, and shown as well
+   {{.HelpName}} -w n1.hop --print --to :80 -- curl -s http://8.219.164.113/
+` + commandTail + `
+   Targets, filters, COMMAND and the names file are those of trace.
+
+WHAT IS IN THE FILE:
+   Events with the packets' headers (payload only with --snaplen), names of namespaces, devices and processes, IPVS
+   services and conntrack entries of what was seen, what was lost, and the command line. It belongs to you alone
+   (mode 0600). At most a second is lost if the recorder is killed or the disk is full.
+   'replay' shows it again, 'report' makes a page of it, 'export' a file for Wireshark, 'redact' removes identities.
+`
+
+const replayHelp = commandHead + `   # what trace would have shown
+   {{.HelpName}} n1.hop
+
+   # two nodes become one picture: 4 stacks from pod to pod
+   {{.HelpName}} n1.hop n2.hop
+
+   # what went wrong, with all hooks; or an overview of paths and times
+   {{.HelpName}} --failed n1.hop -o tree
+   {{.HelpName}} n1.hop -o summary
+
+   # a part of it
+   {{.HelpName}} n1.hop --since +10s --until +20s 'tcp port 80 and host 172.23.96.23'
+` + commandTail + `
+   No root and no kernel features are needed. Files of one run (record --ring) are put together, those of different
+   nodes are joined packet by packet; their clocks may differ.
+
+EXIT STATUS:
+   0 done, 1 wrong usage, or a file is damaged: what is whole of it is shown before. With --exit-status as trace.
+`
+
+const reportHelp = commandHead + `   {{.HelpName}} n1.hop n2.hop -o ticket.html
+` + commandTail + `
+   One file that needs no network: opened from disk, sent by mail, printed.
+`
+
+const exportHelp = commandHead + `   {{.HelpName}} n1.hop -o n1.pcapng
+   tshark -r n1.pcapng -Y 'frame.comment contains "terminated in IPVS"'
+` + commandTail + `
+   One interface for each namespace and device, one packet for each time that a device had it. Its comment says what
+   became of it. Without --snaplen a recording has headers only: lengths are right, payload is missing.
+`
+
+const redactHelp = commandHead + `   # two nodes, one key: the pseudonyms agree, and the files can still be merged
+   {{.HelpName}} n1.hop -o n1.redacted.hop --key ticket.key
+   {{.HelpName}} n2.hop -o n2.redacted.hop --key ticket.key
+` + commandTail + `
+   Addresses keep their common prefixes, names become words. Keep the key to yourself: with it the pseudonyms can be
+   computed again. Without --key a key is made and forgotten.
 `
 
 const hooksHelp = commandHead + `   # which hooks this kernel has, and how each is attached

@@ -43,6 +43,20 @@ func kernelRelease() string {
 	return strings.TrimSpace(string(data))
 }
 
+// ownFile gives a file to the user who called us through sudo, who is the one
+// that sends it.
+func ownFile(f *os.File) error {
+	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, err2 := strconv.Atoi(os.Getenv("SUDO_GID"))
+	if os.Geteuid() != 0 || err1 != nil || err2 != nil {
+		return nil
+	}
+	if err := f.Chown(uid, gid); err != nil {
+		return fmt.Errorf("give the file to the user of sudo: %w", err)
+	}
+	return nil
+}
+
 // netnsNames lists the named namespaces.
 func netnsNames() []string {
 	entries, err := os.ReadDir(netnsDir)

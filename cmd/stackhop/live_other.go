@@ -17,6 +17,7 @@ var errNotLinux = errors.New("packets can be traced on Linux only")
 func newTracer(tracer.Config) (liveTracer, error) { return nil, errNotLinux }
 func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
+func ownFile(*os.File) error                      { return nil }
 func kernelRelease() string                       { return "" }
 
 // isTerminal is good enough to choose colours: the other character devices do

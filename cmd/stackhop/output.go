@@ -24,9 +24,67 @@ func newRenderer(sys *system, form string, noColor bool, w io.Writer) events.Ren
 		return &events.JSONRenderer{W: w}
 	case "tree":
 		return &events.TreeRenderer{W: w, Color: color}
+	case "summary":
+		return &events.SummaryRenderer{W: w, Color: color}
 	}
 	return &events.LineRenderer{W: w, Color: color}
 }
+
+// display shows traversals, those that were asked for.
+type display struct {
+	render     events.Renderer // nil: they are only counted
+	out        *output
+	failedOnly bool
+	limit      int // traversals to show; 0: no limit
+	shown      int
+}
+
+// newDisplay returns the display that a command line asks for; nil asks for none.
+func newDisplay(sys *system, o *showing, limit int) *display {
+	d := &display{out: newOutput(sys.stdout), limit: limit}
+	if o != nil {
+		d.failedOnly = o.failedOnly
+		d.render = newRenderer(sys, o.form, o.noColor, d.out)
+	}
+	return d
+}
+
+// show shows a traversal, unless it is not wanted; full says that no more are.
+func (d *display) show(ctx context.Context, t *events.Traversal) (full bool, err error) {
+	if d.failedOnly && !failed(t) {
+		return false, nil
+	}
+	if d.limit > 0 && d.shown >= d.limit {
+		return true, nil
+	}
+	d.shown++
+	if d.render != nil {
+		if err := d.render.Render(t); err != nil {
+			return false, err
+		}
+	}
+	if d.out.full() {
+		d.out.flush(ctx)
+	}
+	return d.limit > 0 && d.shown >= d.limit, nil
+}
+
+// finish lets a renderer that has kept everything to its end write it.
+func (d *display) finish() error {
+	if f, ok := d.render.(interface{ Flush() error }); ok {
+		return f.Flush()
+	}
+	return nil
+}
+
+// failed says whether a packet did not arrive, as far as is known.
+func failed(t *events.Traversal) bool {
+	return t.Verdict != events.Delivered && t.Verdict != events.LeftNode
+}
+
+func (d *display) flush(ctx context.Context)          { d.out.flush(ctx) }
+func (d *display) err() error                         { return d.out.err() }
+func (d *display) close(patience time.Duration) int64 { return d.out.close(patience) }
 
 // output writes rendered traversals to a writer that may be slow, from a
 // goroutine of its own, so that whoever renders can still be stopped. While the

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
@@ -17,27 +19,43 @@ type selection struct {
 	namespace      string
 	all            bool
 	expression     string
-	program        string // what the user calls it
+	program        string // what the user calls it, with the command
+}
+
+func newSelection(a *app, c *cli.Context) selection {
+	program := c.Command.HelpName
+	if c.Command.Name == "record" {
+		program += " -w FILE.hop"
+	}
+	return selection{
+		from: c.StringSlice("from"), to: c.StringSlice("to"), with: c.StringSlice("with"),
+		namespace: c.String("namespace"), all: c.Bool("all"), expression: strings.Join(c.Args().Slice(), " "),
+		program: program,
+	}
 }
 
 // errNoSelection teaches how to choose.
 func errNoSelection(program string) error {
 	return fmt.Errorf(`nothing is selected
-  an address:       %[1]s trace --with 10.0.0.7
-  two ends:         %[1]s trace --from 10.0.0.7 --to 10.96.0.10:53
-  as with tcpdump:  %[1]s trace 'tcp port 80 and host 10.0.0.7'
-  everything, which costs the node more:  %[1]s trace --all`, program)
+  an address:       %[1]s --with 10.0.0.7
+  two ends:         %[1]s --from 10.0.0.7 --to 10.96.0.10:53
+  as with tcpdump:  %[1]s 'tcp port 80 and host 10.0.0.7'
+  everything, which costs the node more:  %[1]s --all`, program)
+}
+
+// given says that something is selected beside all.
+func (s *selection) given() bool {
+	return len(s.from)+len(s.to)+len(s.with) > 0 || s.namespace != "" || s.expression != ""
 }
 
 // compile turns a selection into one expression; nil stands for all packets.
 func (s *selection) compile(t *targets) (*pcapexpr.Expr, error) {
-	given := len(s.from)+len(s.to)+len(s.with) > 0 || s.namespace != "" || s.expression != ""
 	switch {
-	case s.all && given:
+	case s.all && s.given():
 		return nil, errors.New("--all follows every packet: leave it out, or the rest of the selection")
 	case s.all:
 		return nil, nil //nolint:nilnil // documented
-	case !given:
+	case !s.given():
 		return nil, errNoSelection(s.program)
 	}
 	x, err := s.ends(t)

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/record"
 )
 
 // After the COMMAND has ended its packets settle: until none is open and none
@@ -40,15 +42,14 @@ type bounds struct {
 // its own, so that a test's time is as good as the kernel's.
 type session struct {
 	bounds
-	failedOnly bool
-	capture    *capture // nil: none
+	capture *capture  // nil: none
+	record  *recorder // nil: none
 	// losses tells what was lost so far, by stage, and warn says it; nil: nobody
 	// is told before the end.
 	losses   func() map[string]uint64
 	warn     func(text string)
 	stitcher *events.Stitcher
-	render   events.Renderer
-	out      *output
+	display  *display
 	ctx      context.Context //nolint:containedctx // of the one Run
 	cancel   context.CancelFunc
 
@@ -59,15 +60,22 @@ type session struct {
 	busy    bool   // events since then
 	checked uint64 // last tick that asked for losses
 	lost    uint64 // all that has been told of
-	shown   int
-	err     error // what went wrong
+	reason  string // why it ended, where that is worth saying
+	err     error  // what went wrong
 }
 
 // Event takes an event from the tracer.
 func (s *session) Event(e *events.Event) {
 	s.busy = true
 	s.capture.add(e)
+	if s.record != nil {
+		s.record.prepare(e, s.stitcher)
+	}
 	s.stitcher.Add(e)
+	if s.record != nil {
+		// Behind the stitcher: what it asked about names is kept with the event.
+		s.record.Event(e)
+	}
 }
 
 // Tick is the clock of the session.
@@ -84,13 +92,22 @@ func (s *session) Tick(now uint64) {
 		s.active = now
 	}
 	s.stitcher.Advance(now)
-	s.out.flush(s.ctx)
+	s.display.flush(s.ctx)
+	if s.record != nil {
+		switch err := s.record.tick(now, s.stitcher); {
+		case errors.Is(err, record.ErrFull):
+			s.reason = "--max-bytes is reached"
+			s.end(nil)
+		case err != nil:
+			s.end(err)
+		}
+	}
 	if s.losses != nil && now-s.checked >= uint64(lossInterval) {
 		s.checked = now
 		s.tellLosses()
 	}
 	switch {
-	case s.out.err() != nil:
+	case s.display.err() != nil:
 		s.end(nil) // finish reports it
 	case s.limit > 0 && now-s.start >= uint64(s.limit):
 		s.end(nil)
@@ -148,20 +165,11 @@ func (s *session) end(err error) {
 
 // show is called by the stitcher for each traversal.
 func (s *session) show(t *events.Traversal) {
-	if s.failedOnly && (t.Verdict == events.Delivered || t.Verdict == events.LeftNode) {
-		return
+	if s.record != nil {
+		s.record.traversal(t)
 	}
-	if s.count > 0 && s.shown >= s.count {
-		return
-	}
-	s.shown++
-	if err := s.render.Render(t); err != nil {
+	full, err := s.display.show(s.ctx, t)
+	if full || err != nil {
 		s.end(err)
-	}
-	if s.out.full() {
-		s.out.flush(s.ctx)
-	}
-	if s.count > 0 && s.shown >= s.count {
-		s.end(nil)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/record"
 	"github.com/stackhop/stackhop/tracer"
 )
 
@@ -17,8 +18,10 @@ import (
 type outcome struct {
 	kernel    tracer.Stats
 	stitched  events.StitchStats
-	shown     int   // traversals given to the renderer
-	unwritten int64 // traversals that could not be written
+	shown     int              // traversals given to the renderer
+	unwritten int64            // traversals that could not be written
+	recorded  *record.Recorder // nil: nothing was
+	reason    string           // why the run ended, for the recording
 }
 
 // lost is what was lost, by stage: the tracer's stages and ours.
@@ -76,8 +79,32 @@ func (o *outcome) summary() string {
 	if n := o.kernel.Lost[stageNotRun]; n > 0 {
 		text += "; the kernel left out " + plural(n, "hook run")
 	}
+	text += "\nstackhop: " + o.traversals()
+	if o.recorded != nil {
+		text += "\nstackhop: " + recordedText(o.recorded, o.reason)
+	}
+	return text
+}
+
+// recordedText says what was recorded, and where.
+func recordedText(r *record.Recorder, reason string) string {
+	written, size := r.Written()
+	text := fmt.Sprintf("recorded %s in %s", plural(written, "event"), sizeText(size))
+	if files := r.Files(); len(files) == 1 {
+		text += ": " + quoted(files[0])
+	} else if len(files) > 1 {
+		text += fmt.Sprintf(": %s to %s", quoted(files[0]), quoted(files[len(files)-1]))
+	}
+	if reason != "" {
+		text += "; ended since " + reason
+	}
+	return text
+}
+
+// traversals is how many there were, by verdict.
+func (o *outcome) traversals() string {
 	st := &o.stitched
-	text += "\nstackhop: " + plural(st.Traversals, "traversal")
+	text := plural(st.Traversals, "traversal")
 	sep := ": "
 	for _, v := range []struct {
 		verdict events.Verdict

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,10 @@ type liveTracer interface {
 	HasFunctions() bool
 	Stats() tracer.Stats
 	Attached() []tracer.HookStatus
+	Clock() tracer.ClockPair
+	Now() tracer.ClockPair
+	Devices() map[uint32][]uint32
+	Facts(f tracer.FactsFilter) tracer.Facts
 	Close() error
 }
 
@@ -36,8 +41,11 @@ type system struct {
 	getenv         func(string) string
 	hostname       func() (string, error)
 	kernelRelease  func() string
-	// terminal says whether stdout is one.
-	terminal bool
+	bootID         func() (string, error)
+	// terminal says whether stdout is one, errTerminal whether stderr is.
+	terminal, errTerminal bool
+	// own gives a new file to who called us through sudo.
+	own func(*os.File) error
 	// signals delivers the signals that end a run, until stop is called.
 	signals func() (ch <-chan os.Signal, stop func())
 	// exit ends the process at once.
@@ -55,7 +63,8 @@ type system struct {
 func newSystem() *system {
 	return &system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, terminal: isTerminal(os.Stdout),
+		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
+		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile,
 		signals: notifySignals, exit: os.Exit,
 		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,
@@ -104,14 +113,35 @@ func (sys *system) interruptible(parent context.Context) (ctx context.Context, s
 	}
 }
 
-// lockedWriter lets several goroutines write whole messages.
+// lockedWriter lets several goroutines write whole messages, and one have a line
+// that stays below them.
 type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	width int // of the line; 0: there is none
 }
 
 func (l *lockedWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.clear()
 	return l.w.Write(p)
+}
+
+// line shows a line on a terminal until something else is written. It is ASCII.
+func (l *lockedWriter) line(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	l.width = len(text)
+	// Nobody is left to be told if standard error is gone.
+	_, _ = io.WriteString(l.w, text)
+}
+
+// clear removes the line.
+func (l *lockedWriter) clear() {
+	if l.width > 0 {
+		_, _ = io.WriteString(l.w, "\r"+strings.Repeat(" ", l.width)+"\r")
+		l.width = 0
+	}
 }

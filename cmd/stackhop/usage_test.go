@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 // TestUsageErrors are all messages about a wrong command line. NAMES stands for
-// a names file.
+// a names file, NEW for one that is not there.
 func TestUsageErrors(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no selection":          {"trace"},
@@ -64,6 +65,43 @@ func TestUsageErrors(t *testing.T) {
 		"only node":             {"trace", "--only-node", "n1", "tcp"},
 		"only node unknown":     {"trace", "--names", "NAMES", "--only-node", "n3", "tcp"},
 		"ready file":            {"trace", "--ready-file", "NAMES/ready", "tcp"},
+		"record nowhere":        {"record", "tcp"},
+		"record nothing":        {"record", "-w", "NEW"},
+		"record exists":         {"record", "-w", "NAMES", "tcp"},
+		"record no directory":   {"record", "-w", "NAMES/x.hop", "tcp"},
+		"record max":            {"record", "-w", "NEW", "--max-bytes", "64m", "tcp"},
+		"record max nothing":    {"record", "-w", "NEW", "--max-bytes", "0", "tcp"},
+		"record max too much":   {"record", "-w", "NEW", "--max-bytes", "9999999999G", "tcp"},
+		"record ring":           {"record", "-w", "NEW", "--ring", "10", "tcp"},
+		"record ring many":      {"record", "-w", "NEW", "--ring", "10000x1M", "tcp"},
+		"record ring none":      {"record", "-w", "NEW", "--ring", "0x1M", "tcp"},
+		"record ring size":      {"record", "-w", "NEW", "--ring", "3×big", "tcp"},
+		"record ring stream":    {"record", "-w", "-", "--ring", "10x1M", "tcp"},
+		"record around":         {"record", "-w", "NEW", "--on-failure=x", "tcp"},
+		"record around nothing": {"record", "-w", "NEW", "--on-failure=0s", "tcp"},
+		"record around apart":   {"record", "-w", "NEW", "tcp", "--on-failure", "30s"},
+		"record snaplen":        {"record", "-w", "NEW", "--snaplen", "70000", "tcp"},
+		"record snaplen word":   {"record", "-w", "NEW", "--snaplen", "all", "tcp"},
+		"record ports alone":    {"record", "-w", "NEW", "--redact-ports", "tcp"},
+		"record failed":         {"record", "-w", "NEW", "--failed", "tcp"},
+		"record print stream":   {"record", "-w", "-", "--print", "tcp"},
+		"record output":         {"record", "-w", "NEW", "--print", "-o", "summary", "tcp"},
+		"record flag":           {"record", "-w", "NEW", "--max-byte", "1M", "tcp"},
+		"replay nothing given":  {"replay"},
+		"replay flag":           {"replay", "--sinc", "+1s", "NAMES"},
+		"replay live flag":      {"replay", "--for", "1s", "NAMES"},
+		"replay output":         {"replay", "-o", "sumary", "NAMES"},
+		"replay command":        {"replay", "NAMES", "--", "true"},
+		"replay dashes":         {"replay", "NAMES", "--"},
+		"report nothing given":  {"report", "-o", "NEW"},
+		"report command":        {"report", "NAMES", "-o", "NEW", "--", "true"},
+		"report flag":           {"report", "NAMES", "--titel", "x"},
+		"export nothing given":  {"export", "-o", "NEW"},
+		"redact nothing given":  {"redact", "-o", "NEW"},
+		"redact two":            {"redact", "NAMES", "NAMES", "-o", "NEW"},
+		"redact command":        {"redact", "NAMES", "-o", "NEW", "--", "true"},
+		"redact flag":           {"redact", "NAMES", "-o", "NEW", "--redact-port"},
+		"unknown record":        {"recrod", "-w", "NEW"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -71,6 +109,9 @@ func TestUsageErrors(t *testing.T) {
 			for i, a := range words {
 				if strings.HasPrefix(a, "NAMES") {
 					words[i] = filepath.Join(namesFile(t, someNames), strings.TrimPrefix(a, "NAMES"))
+				}
+				if a == "NEW" {
+					words[i] = filepath.Join(t.TempDir(), "new.hop")
 				}
 				if a == "WRONG" {
 					words[i] = namesFile(t, "{\"netns\": [\n {\"nmae\": \"n1\"}]}")
@@ -82,6 +123,11 @@ func TestUsageErrors(t *testing.T) {
 			}
 			if w.config.All || w.config.Select != nil {
 				t.Error("a tracer was made")
+			}
+			for _, word := range words {
+				if _, err := os.Lstat(word); err == nil && strings.HasSuffix(word, "new.hop") {
+					t.Error("a file was made")
+				}
 			}
 			for _, r := range w.stderr.String() {
 				if r < ' ' && r != '\n' {

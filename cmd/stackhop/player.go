@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/merge"
+	"github.com/stackhop/stackhop/events/pcapexpr"
+	"github.com/stackhop/stackhop/events/record"
+)
+
+// playing says how a recording is played.
+type playing struct {
+	filter *pcapexpr.Expr // chooses packets anew; nil: all that were recorded
+	wires  bool           // events.Config.Wires
+	// marked, if there is one, gets the packets that filter chooses, and all are
+	// played: the rest of their way may be in another recording.
+	marked map[uint64]struct{}
+}
+
+// player gives a recording's events to a stitcher, as a tracer once did.
+type player struct {
+	*playing
+	ctx  context.Context //nolint:containedctx // of the one replay
+	out  *replayed
+	show func(*events.Traversal) error
+
+	names     switchedNames
+	stitcher  *events.Stitcher
+	before    int                     // number of the part read before
+	matched   map[uint64]struct{}     // packets that match filter
+	addresses map[devKey][]netip.Addr // of devices
+	err       error
+}
+
+// devKey is a device.
+type devKey struct{ netns, ifindex uint32 }
+
+// switchedNames are those of the part that is being read.
+type switchedNames struct{ events.Names }
+
+// config is what a stitcher needs to know of the run.
+func (f *part) config(hooks []events.Hook, names events.Names) events.Config {
+	return events.Config{
+		Hooks: hooks, Names: names, Wall: func(mono uint64) time.Time { return wall(f.meta.Clock, mono) },
+		Node: f.meta.Node, OnlyNode: f.meta.OnlyNode, HasFunctions: f.meta.HasFunctions,
+	}
+}
+
+// part plays one file.
+func (p *player) part(f *part) error {
+	file, r, err := openRecording(f.path, p.stopped)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if p.stitcher != nil && f.meta.Part != p.before+1 {
+		p.gap() // while the names are those of the part before
+	}
+	p.names.Names = r.Names()
+	if p.stitcher == nil {
+		cfg := f.config(r.Hooks(), &p.names)
+		cfg.Wires = p.wires
+		p.stitcher = events.NewStitcher(cfg, p.traversal)
+	}
+	p.before = f.meta.Part
+	damage := r.Run(p)
+	if err := p.stopped(); err != nil {
+		return err // and what the reader says is that it was stopped
+	}
+	p.out.damage = append(p.out.damage, places(f.path, damage)...)
+	p.out.end = r.End()
+	if p.out.end == nil {
+		p.out.endings = append(p.out.endings, f.path)
+	}
+	if facts := r.Facts(); facts != nil {
+		p.out.facts = facts
+	}
+	return p.err
+}
+
+// stopped is why no more is to be read.
+func (p *player) stopped() error { return cmp.Or(p.err, p.ctx.Err()) }
+
+// places tells damage to a file place by place.
+func places(path string, damage error) (out []error) {
+	if damage == nil {
+		return nil
+	}
+	for line := range strings.Lines(damage.Error()) {
+		out = append(out, fmt.Errorf("%s: %s", quoted(path), strings.TrimSpace(line)))
+	}
+	return out
+}
+
+// finish gives out what is still open, and says what came of it all.
+func (p *player) finish() error {
+	p.stitcher.Flush()
+	if p.out.end != nil { // it counts more than was told before, if parts are missing
+		for stage, n := range p.out.end.Lost {
+			p.out.lost[stage] = max(p.out.lost[stage], n)
+		}
+	}
+	p.out.stats = p.stitcher.Stats()
+	p.out.addrs = p.localAddresses()
+	p.out.names = &p.names
+	return p.err
+}
+
+// gap is where events were left out of the recording: what was open before it
+// has nothing to do with what comes.
+func (p *player) gap() { p.stitcher.Flush() }
+
+// errEnough ends a replay early: enough was shown.
+var errEnough = errors.New("enough")
+
+func (p *player) traversal(t *events.Traversal) {
+	if p.err == nil {
+		p.err = p.show(t)
+	}
+}
+
+// Event takes an event of the recording.
+func (p *player) Event(e *events.Event) {
+	p.seen(e.Time)
+	if p.filter != nil {
+		p.choose(e)
+	}
+	p.stitcher.Add(e)
+}
+
+// choose decides anew which packets match: where the headers are told, and as the
+// kernel side does it for what a matching packet was turned into or answered
+// with. The stitcher follows the connection from there.
+func (p *player) choose(e *events.Event) {
+	matched := e.Flags&events.FlagMatched != 0 && p.matches(e)
+	switch {
+	case p.marked != nil:
+		if matched {
+			p.marked[e.Packet] = struct{}{}
+		}
+	case !matched:
+		e.Flags &^= events.FlagMatched
+	}
+}
+
+// matches says whether the packet of an event matches, here or before.
+func (p *player) matches(e *events.Event) bool {
+	_, matched := p.matched[e.Packet]
+	if !matched && e.Other != 0 {
+		_, matched = p.matched[e.Other]
+	}
+	if !matched && (e.Ext != events.ExtHeader || !matchHeader(p.filter, e)) {
+		return false
+	}
+	if e.Flags&events.FlagEnd != 0 {
+		delete(p.matched, e.Packet)
+		return true
+	}
+	if len(p.matched) >= maxMatched { // their ends were lost
+		clear(p.matched)
+	}
+	p.matched[e.Packet] = struct{}{}
+	return true
+}
+
+// maxMatched bounds the packets that are known to match at one time.
+const maxMatched = 1 << 20
+
+// matchHeader says whether an expression matches the headers of an event. Where
+// the packet's bytes were not kept the addresses and ports decide.
+func matchHeader(x *pcapexpr.Expr, e *events.Event) bool {
+	if e.Bytes != nil {
+		vlan := int32(-1)
+		if e.Link.VLAN != 0 {
+			vlan = int32(e.Link.VLAN & 0xfff)
+		}
+		return x.Match(e.Bytes, pcapexpr.Meta{Len: e.Header.Length, VLAN: vlan})
+	}
+	return mayMatch(x, &e.Header.Tuple)
+}
+
+// mayMatch says whether packets with these addresses and ports may match.
+func mayMatch(x *pcapexpr.Expr, t *events.Tuple) bool {
+	return x.MatchTuple(pcapexpr.Tuple{
+		Proto: t.Proto, Src: t.Src, Dst: t.Dst, SrcPort: t.SrcPort, DstPort: t.DstPort, KnownSrc: true, KnownDst: true,
+	}) != pcapexpr.No
+}
+
+// Tick tells the stitcher the time that it had.
+func (p *player) Tick(now uint64) {
+	p.seen(now)
+	p.stitcher.Advance(now)
+}
+
+// Status tells of gaps, losses and clocks.
+func (p *player) Status(s *record.Status) {
+	if s.Gap {
+		p.gap()
+		return
+	}
+	p.out.clocks = append(p.out.clocks, merge.Clock{Mono: s.Clock.Mono, Real: s.Clock.Real})
+	lost := uint64(0)
+	for stage, n := range s.Lost {
+		if stage != stageRate {
+			lost += n
+		}
+		p.out.lost[stage] += n
+	}
+	if lost > 0 {
+		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})
+	}
+}
+
+// Name notes the addresses of devices.
+func (p *player) Name(n *record.Name) {
+	if d := n.Device; d != nil && len(d.Addrs) > 0 {
+		p.addresses[devKey{d.Netns, d.Ifindex}] = d.Addrs
+	}
+}
+
+// localAddresses are those of the node and its pods.
+func (p *player) localAddresses() []netip.Prefix {
+	var out []netip.Prefix
+	for at, addrs := range p.addresses {
+		if p.names.Namespace(at.netns).Kind == events.KindNetwork || !p.stitcher.Observes(at.netns) {
+			continue
+		}
+		for _, a := range addrs {
+			if !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+				out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			}
+		}
+	}
+	return out
+}
+
+func (p *player) seen(now uint64) {
+	if p.out.first == 0 {
+		p.out.first = now
+	}
+	p.out.last = max(p.out.last, now)
+}

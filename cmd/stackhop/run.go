@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/tracer"
+)
+
+// live observes the kernel until something ends it.
+func (a *app) live(ctx context.Context, o *liveOptions) error {
+	tr, err := a.attach(o.config)
+	if err != nil {
+		return errors.Join(err, o.capture.discard())
+	}
+	result, err := a.runSession(ctx, tr, o)
+	quiet := closedPipe(err) // whoever read has seen enough
+	if result != nil && !quiet {
+		a.say("%s", result.summary())
+	}
+	// After the summary: to detach 80 hooks takes the kernel seconds, one grace
+	// period each.
+	if closeErr := tr.Close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("detach: %w", closeErr))
+	}
+	if quiet {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if result.stitched.Traversals == 0 {
+		a.say("nothing matched: '%s trace --all --count 5' shows what passes here", a.name)
+	}
+	if status := result.status(); o.exitStatus && status != exitDone {
+		return exitStatus(status)
+	}
+	return nil
+}
+
+// runSession runs tr until something ends it. Without a result it has not begun.
+func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) (*outcome, error) {
+	ctx, stop := a.sys.interruptible(parent)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	s := &session{
+		bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel,
+		losses: func() map[string]uint64 { st := tr.Stats(); return lossesOf(&st) }, warn: o.config.Warn,
+	}
+	node, err := a.sys.hostname()
+	if err != nil {
+		node = "" // the names may still have one
+	}
+	cfg := events.Config{
+		Hooks: tr.Table(), Names: tr.Names(), Wall: tr.Wall,
+		Node: node, OnlyNode: o.onlyNode, HasFunctions: tr.HasFunctions(),
+	}
+	if o.recording != nil {
+		if s.record, err = a.newRecorder(tr, o, &cfg); err != nil {
+			s.display.close(0)
+			return nil, errors.Join(err, o.capture.discard())
+		}
+	}
+	s.stitcher = events.NewStitcher(cfg, s.show)
+	a.announce(tr, "following packets", &o.bounds)
+	if !tr.HasFunctions() {
+		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
+	}
+
+	err = tr.Run(ctx, s)
+	s.stitcher.Flush()
+	if s.child != nil {
+		s.child.stop()
+	}
+	result := &outcome{shown: s.display.shown, unwritten: s.display.close(outputPatience)}
+	// The counters are read before the tracer is closed, after the last event.
+	result.kernel, result.stitched = tr.Stats(), s.stitcher.Stats()
+	if s.record != nil {
+		result.reason, result.recorded = s.reason, s.record.Recorder
+		err = errors.Join(err, s.record.close(result))
+	}
+	if outErr := s.display.err(); outErr != nil {
+		err = errors.Join(fmt.Errorf("write to standard output: %w", outErr), err)
+	}
+	if s.child != nil && s.child.cmd.ProcessState != nil && s.child.err != nil {
+		a.say("COMMAND: %v", s.child.err)
+	}
+	return result, errors.Join(s.err, err, o.capture.write(tr, a.sys.kernelRelease(), strings.Join(a.command, " ")))
+}
+
+// slowAttach is the time after which somebody may wonder what is going on.
+const slowAttach = time.Second
+
+// attach makes the tracer of a run.
+func (a *app) attach(c tracer.Config) (liveTracer, error) {
+	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
+	defer timer.Stop()
+	return a.sys.newTracer(c)
+}
+
+// announce says that something begins, and what ends it.
+func (a *app) announce(tr liveTracer, what string, b *bounds) {
+	attached := uint64(0)
+	for _, h := range tr.Attached() {
+		if h.How != "" && h.How != "absent" {
+			attached++
+		}
+	}
+	var ends []string
+	if b.child != nil {
+		ends = append(ends, "with COMMAND")
+	}
+	if b.limit > 0 {
+		ends = append(ends, "after "+b.limit.String())
+	}
+	if b.count > 0 {
+		ends = append(ends, "after "+plural(uint64(b.count), "traversal"))
+	}
+	ends = append(ends, "with Ctrl-C")
+	a.say("%s attached, %s; ends %s", plural(attached, "hook"), what, strings.Join(ends, " or "))
+}
+
+var _ tracer.Sink = (*session)(nil)
