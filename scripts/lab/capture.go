@@ -86,6 +86,7 @@ func cutCapture(whole, to string, list []*verified) error {
 		var part []events.Event
 		for _, e := range all.Events {
 			if t := first[e.Packet]; t >= uint64(v.r.Started) && t < end {
+				e.Link, e.Bytes = events.Link{}, nil // stitching does not need them
 				part = append(part, e)
 			}
 		}

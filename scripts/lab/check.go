@@ -27,6 +27,7 @@ var checks = []struct {
 	{"doctor", false, (*checker).doctor},
 	{"cases", true, (*checker).cases},
 	{"oddities", true, (*checker).oddities},
+	{"recordings", true, (*checker).recordings},
 	{"selections", true, (*checker).selections},
 	{"only-node", true, (*checker).onlyNode},
 	{"nothing", true, (*checker).nothing},

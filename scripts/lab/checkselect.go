@@ -173,7 +173,7 @@ func faultsError(faults []string) error {
 // identifier matches a traversal's, and a client's port.
 var identifier = regexp.MustCompile(`\b[0-9a-f]{16}\b|:[0-9]{5}\b`)
 
-// nodeLegs is what one node alone sees of cases 4, 5 and 6: half of the way.
+// nodeLegs is what one node alone sees of cases 4, 5, 6 and 9: half of the way.
 var nodeLegs = map[string][2]leg{
 	"n1": {
 		{visits: "socket>centos | n1", stacks: 2, l3: 2, verdict: "left-node", link: "centos eth0 → vethcentos → cni0 → eth0"},
@@ -185,6 +185,9 @@ var nodeLegs = map[string][2]leg{
 	},
 }
 
+// nodeTransit is what n1 alone sees of case 9, which only passes it.
+var nodeTransit = leg{visits: "n1", stacks: 1, l3: 1, verdict: "left-node", link: "eth0 → eth0"}
+
 // onlyNode: with --only-node the tool sees what it would see on that node.
 func (c *checker) onlyNode() error {
 	var faults []string
@@ -193,26 +196,32 @@ func (c *checker) onlyNode() error {
 		if err != nil {
 			return fmt.Errorf("--only-node %s: %w", name, err)
 		}
-		packets := map[string]int{}
-		for _, t := range all {
-			v := caseOf(list, t)
-			if v == nil {
-				faults = append(faults, fmt.Sprintf("%s: of no case: %s → %s: %s", name, address(t.Src), address(t.Dst), t.Summary))
-				continue
-			}
-			packets[v.c.id+" "+t.Direction]++
-			faults = append(faults, compareOnNode(name, v, t)...)
-		}
-		for _, v := range list {
-			for _, direction := range []string{"request", "reply"} {
-				if n := packets[v.c.id+" "+direction]; n < 3 {
-					faults = append(faults, fmt.Sprintf("%s: case %s has %d packets of direction %s", name, v.c.id, n, direction))
-				}
-			}
-		}
+		faults = append(faults, compareNode(name, list, all)...)
 		c.fact("--only-node %s: %d traversals of cases 4, 5, 6", name, len(all))
 	}
 	return faultsError(faults)
+}
+
+// compareNode compares all that one node saw with its part of the cases.
+func compareNode(name string, list []*verified, all []*events.Traversal) (faults []string) {
+	packets := map[string]int{}
+	for _, t := range all {
+		v := caseOf(list, t)
+		if v == nil {
+			faults = append(faults, fmt.Sprintf("%s: of no case: %s → %s: %s", name, address(t.Src), address(t.Dst), t.Summary))
+			continue
+		}
+		packets[v.c.id+" "+t.Direction]++
+		faults = append(faults, compareOnNode(name, v, t)...)
+	}
+	for _, v := range list {
+		for _, direction := range []string{"request", "reply"} {
+			if n := packets[v.c.id+" "+direction]; n < 3 {
+				faults = append(faults, fmt.Sprintf("%s: case %s has %d packets of direction %s", name, v.c.id, n, direction))
+			}
+		}
+	}
+	return faults
 }
 
 // caseOf finds the case by the client's address before or behind the masquerade.
@@ -228,13 +237,16 @@ func caseOf(list []*verified, t *events.Traversal) *verified {
 }
 
 func compareOnNode(name string, v *verified, t *events.Traversal) []string {
-	request, full := t.Dst.Port == 80, v.want.reply
+	request, full := t.Src.Port != 80, v.want.reply
 	want := nodeLegs[name][1]
 	if request {
 		want, full = nodeLegs[name][0], v.want.request
 	}
 	if name == "n1" {
-		want.nat, want.note = full.nat, full.note // all of it is made on n1
+		if v.c.from == "outside" {
+			want = nodeTransit
+		}
+		want.nat, want.note = withoutNetwork(full).nat, full.note // all of it is made on n1
 	}
 	if want.verdict != delivered {
 		want.where, want.reason = t.Where, t.Reason // free

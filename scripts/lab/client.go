@@ -88,7 +88,7 @@ func connect(c testCase, seq int) result {
 // converse is one question and its answer; a TCP connection is closed in good
 // order by both ends before it returns.
 func converse(network string, r *result) error {
-	conn, local, err := dial(network, r.Dialed)
+	conn, local, err := dial(network, r.Dialed, dialTimeout)
 	r.ClientLocal = local
 	if err != nil {
 		return err
@@ -161,9 +161,9 @@ const dialTimeout = 6 * time.Second
 
 // dial connects, and tells the local address also of a connection that was
 // refused: whoever looks for its packets needs the port.
-func dial(network, addr string) (net.Conn, string, error) {
+func dial(network, addr string, timeout time.Duration) (net.Conn, string, error) {
 	local := ""
-	d := net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, raw syscall.RawConn) error {
+	d := net.Dialer{Timeout: timeout, Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		if cerr := raw.Control(func(fd uintptr) { local, err = bindAny(int(fd), addr) }); cerr != nil {
 			return cerr

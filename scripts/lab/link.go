@@ -140,9 +140,15 @@ type hop struct {
 	table        int
 }
 
-func (o *host) route(hops ...hop) {
+// route adds routes.
+func (o *host) route(hops ...hop) { o.routes("add", (*netlink.Handle).RouteAdd, hops) }
+
+// unroute removes routes.
+func (o *host) unroute(hops ...hop) { o.routes("remove", (*netlink.Handle).RouteDel, hops) }
+
+func (o *host) routes(what string, do func(*netlink.Handle, *netlink.Route) error, hops []hop) {
 	for _, r := range hops {
-		o.do(fmt.Sprintf("add route %+v", r), func() error {
+		o.do(fmt.Sprintf("%s route %+v", what, r), func() error {
 			l, err := o.h.LinkByName(r.dev)
 			if err != nil {
 				return err
@@ -159,7 +165,7 @@ func (o *host) route(hops ...hop) {
 					return err
 				}
 			}
-			return o.h.RouteAdd(route)
+			return do(o.h, route)
 		})
 	}
 }

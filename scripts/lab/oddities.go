@@ -149,7 +149,7 @@ func (o oddity) talk(r *oddResult) (err error) {
 		r.Local, err = echoICMP(o.network, o.dial)
 		return err
 	}
-	conn, local, err := dial(o.network, o.dial)
+	conn, local, err := dial(o.network, o.dial, dialTimeout)
 	r.Local = local
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func findTool(path string) (tool, error) {
 	return t, nil
 }
 
-// A session is one run of `stackhop trace` that goes on until it is told to end.
+// A session is one run of the tool that goes on until it is told to end.
 type session struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -61,8 +61,13 @@ type session struct {
 
 // begin starts `trace` with more arguments, without waiting for it.
 func (t tool) begin(args ...string) (*session, error) {
+	return t.launch(append([]string{"trace", "--names", t.names, "-o", "json"}, args...)...)
+}
+
+// launch starts the tool, without waiting for it.
+func (t tool) launch(args ...string) (*session, error) {
 	s := &session{done: make(chan struct{})}
-	s.cmd = exec.Command(t.path, append([]string{"trace", "--names", t.names, "-o", "json"}, args...)...)
+	s.cmd = exec.Command(t.path, args...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -156,21 +161,42 @@ func (t tool) around(args []string, command ...string) (*session, []*events.Trav
 	if err != nil {
 		return nil, nil, err
 	}
-	status, err := s.wait()
-	if err != nil {
+	if err := s.good(); err != nil {
 		return nil, nil, err
-	}
-	if status != 0 || strings.Contains(s.stderr.String(), "COMMAND: ") {
-		return nil, nil, fmt.Errorf("stackhop ended with status %d: %s", status, lastLines(s.stderr.String(), 12))
 	}
 	all, err := s.traversals()
 	return s, all, err
 }
 
+// good waits for the end, which must be a good one of the tool and of the
+// command that it ran, if any.
+func (s *session) good() error {
+	status, err := s.wait()
+	if err != nil {
+		return err
+	}
+	if status != 0 || strings.Contains(s.stderr.String(), "COMMAND: ") {
+		return fmt.Errorf("stackhop ended with status %d: %s", status, lastLines(s.stderr.String(), 12))
+	}
+	return nil
+}
+
+// run runs the tool to its good end.
+func (t tool) run(args ...string) (*session, error) {
+	s, err := t.launch(args...)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.good(); err != nil {
+		return nil, fmt.Errorf("stackhop %s: %w", args[0], err)
+	}
+	return s, nil
+}
+
 // traversals are what the tool has written. The session has ended.
 func (s *session) traversals() ([]*events.Traversal, error) {
 	var all []*events.Traversal
-	in := bufio.NewReader(&s.stdout)
+	in := bufio.NewReader(bytes.NewReader(s.stdout.Bytes()))
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
 		if len(line) == 0 {

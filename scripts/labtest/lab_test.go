@@ -163,6 +163,8 @@ func (m *machine) check(t *testing.T, name string) {
 	case "hooks":
 		got := m.left(t, name)
 		compareHooks(t, got, golden(t, m.series, name, got))
+	case "recordings":
+		m.exported(t)
 	case "doctor":
 		got, err := normaliseDoctor(m.left(t, name), m.series)
 		if err != nil {
