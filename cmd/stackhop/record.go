@@ -121,6 +121,9 @@ func (a *app) recordOptions(c *cli.Context) (*recordOptions, error) {
 	if n := c.Uint("snaplen"); n > maxSnapLen {
 		return nil, fmt.Errorf("--snaplen %d: packets have %d bytes at most", n, maxSnapLen)
 	}
+	if c.Uint("snaplen") > 0 && o.redact.given {
+		return nil, errors.New("--snaplen and --redact contradict each other: there are no pseudonyms for payload, so it would be left out")
+	}
 	if o.ports && !o.redact.given {
 		return nil, errors.New("--redact-ports belongs to --redact")
 	}

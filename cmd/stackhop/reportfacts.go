@@ -22,7 +22,7 @@ func factTables(f *record.Facts, names events.Names) []report.Table {
 		return nil
 	}
 	var out []report.Table
-	for _, t := range []report.Table{serviceTable(f, names), sysctlTable(f, names)} {
+	for _, t := range []report.Table{serviceTable(f, names), conntrackTable(f, names), sysctlTable(f, names)} {
 		if len(t.Rows) > 0 {
 			out = append(out, t)
 		}
@@ -49,6 +49,18 @@ func serviceTable(f *record.Facts, names events.Names) report.Table {
 		rows[row[0]+" "+what] = row
 	}
 	return report.Table{Title: "IPVS services", Head: []string{"namespace", "service", "scheduler", "destinations"}, Rows: sortedRows(rows)}
+}
+
+func conntrackTable(f *record.Facts, names events.Names) report.Table {
+	rows := map[string][]string{}
+	for _, e := range f.Conntrack {
+		row := []string{
+			netnsText(names, e.Netns), fmt.Sprintf("%s %s → %s", protoName(e.Original.Proto), e.Original.Src, e.Original.Dst),
+			fmt.Sprintf("%s → %s", e.Reply.Src, e.Reply.Dst), fmt.Sprintf("%ds", e.Timeout),
+		}
+		rows[row[0]+" "+row[1]] = row
+	}
+	return report.Table{Title: "Conntrack entries at the end", Head: []string{"namespace", "original", "reply", "expires in"}, Rows: sortedRows(rows)}
 }
 
 func sysctlTable(f *record.Facts, names events.Names) report.Table {

@@ -83,6 +83,7 @@ func TestUsageErrors(t *testing.T) {
 		"record snaplen":        {"record", "-w", "NEW", "--snaplen", "70000", "tcp"},
 		"record snaplen word":   {"record", "-w", "NEW", "--snaplen", "all", "tcp"},
 		"record ports alone":    {"record", "-w", "NEW", "--redact-ports", "tcp"},
+		"record redact payload": {"record", "-w", "NEW", "--snaplen", "200", "--redact", "tcp"},
 		"record failed":         {"record", "-w", "NEW", "--failed", "tcp"},
 		"record print stream":   {"record", "-w", "-", "--print", "tcp"},
 		"record output":         {"record", "-w", "NEW", "--print", "-o", "summary", "tcp"},
