@@ -154,14 +154,17 @@ func tupleAttr(t events.Tuple, icmpType uint8) *nl.RtAttr {
 	return tuple
 }
 
-// eachAttr calls f for the attributes in b.
+// eachAttr calls f for the attributes in b. The netlink library's own parser
+// takes a last attribute to be padded, and reads past the end if it is not.
 func eachAttr(b []byte, f func(kind uint16, value []byte)) error {
-	attrs, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return fmt.Errorf("conntrack entry: %w", err)
-	}
-	for _, a := range attrs {
-		f(a.Attr.Type&nl.NLA_TYPE_MASK, a.Value)
+	for len(b) >= unix.SizeofRtAttr {
+		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return fmt.Errorf("conntrack entry: an attribute of %d bytes where there are %d", size, len(b))
+		}
+		f(kind&nl.NLA_TYPE_MASK, b[unix.SizeofRtAttr:size])
+		const align = unix.RTA_ALIGNTO - 1
+		b = b[min(len(b), (size+align)&^align):]
 	}
 	return nil
 }

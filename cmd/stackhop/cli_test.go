@@ -45,6 +45,7 @@ type fakeTracer struct {
 	devices map[uint32][]uint32
 	// afterTick is called behind each tick, which is numbered.
 	afterTick func(n int)
+	now       uint64 // of the last tick, in ns
 	closed    int
 }
 
@@ -63,6 +64,7 @@ func (f *fakeTracer) Run(ctx context.Context, sink tracer.Sink) error {
 			sink.Event(&e)
 			rest = rest[1:]
 		}
+		f.now = now
 		sink.Tick(now)
 		if f.afterTick != nil {
 			f.afterTick(n)
@@ -80,8 +82,10 @@ func (f *fakeTracer) HasFunctions() bool            { return f.hasFunctions }
 func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
 func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
-func (f *fakeTracer) Now() tracer.ClockPair         { return f.Clock() }
-func (f *fakeTracer) Devices() map[uint32][]uint32  { return f.devices }
+func (f *fakeTracer) Now() tracer.ClockPair {
+	return tracer.ClockPair{Mono: f.now, Real: f.Wall(f.now).UnixNano()}
+}
+func (f *fakeTracer) Devices() map[uint32][]uint32 { return f.devices }
 func (f *fakeTracer) Facts(tracer.FactsFilter) tracer.Facts {
 	return tracer.Facts{Sysctls: []tracer.Sysctl{{Netns: 4026532345, Name: "net.ipv4.ip_forward", Value: "1"}}}
 }

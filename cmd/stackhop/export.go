@@ -47,7 +47,14 @@ func (a *app) writeFile(c *cli.Context, in []string, write func(io.Writer) error
 	case path == "-" && a.sys.terminal:
 		return errors.New("-o -: standard output is a terminal: write to a file, or into a pipe")
 	case path == "-":
-		return write(a.sys.stdout)
+		switch err := write(a.sys.stdout); {
+		case closedPipe(err): // whoever read has seen enough
+			return nil
+		case errors.Is(err, context.Canceled):
+			return errors.New("interrupted")
+		default:
+			return err
+		}
 	}
 	if err := notAmong(in, path); err != nil {
 		return fmt.Errorf("-o: %w", err)
@@ -77,7 +84,7 @@ func notAmong(files []string, path string) error {
 	}
 	for _, file := range files {
 		if in, err := os.Stat(file); err == nil && os.SameFile(in, out) {
-			return fmt.Errorf("%s is the recording that is read: choose another name", quoted(path))
+			return fmt.Errorf("%s is a file that is read: choose another name", quoted(path))
 		}
 	}
 	return nil

@@ -18,14 +18,15 @@ func (a *app) mergeAll(ctx context.Context, o *replayOptions, out *readings, sho
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	out.each = make([]*replayed, len(o.sources))
-	chosen := chooser{all: o.filter == nil, packets: map[string]map[uint64]struct{}{}, known: map[string]bool{}}
+	chosen := chooser{all: o.filter == nil, known: map[string]bool{}}
 	var nodes []*merge.Source
 	for i, s := range o.sources {
 		n := s.mergeSource()
 		marked := map[uint64]struct{}{}
-		chosen.packets[n.Node] = marked
 		n.Each = func(take func(*events.Traversal)) error {
 			got, err := s.replayTo(ctx, &playing{filter: o.filter, wires: true, marked: marked}, func(t *events.Traversal) error {
+				chosen.see(t, marked)
+				t.Node = n.Node // the namespaces may call it otherwise
 				take(t)
 				return ctx.Err()
 			})
@@ -53,18 +54,28 @@ func (a *app) mergeAll(ctx context.Context, o *replayOptions, out *readings, sho
 // chooser tells which traversals of merged recordings are selected: those with a
 // packet that is, their connections, and what they were answered with.
 type chooser struct {
-	all     bool
-	packets map[string]map[uint64]struct{} // by node
-	known   map[string]bool                // flows, and traversals, that are selected
+	all   bool
+	known map[string]bool // flows, and traversals, that are selected
+}
+
+// see looks at a traversal of one node, the packets of which that are selected are
+// marked.
+func (c *chooser) see(t *events.Traversal, marked map[uint64]struct{}) {
+	for _, id := range t.Packets {
+		if _, ok := marked[id]; ok {
+			c.known[t.ID] = true
+			return
+		}
+	}
 }
 
 func (c *chooser) wants(t *events.Traversal) bool {
 	if c.all {
 		return true
 	}
-	wanted := c.known[t.Flow] || c.known[t.CausedBy] || c.has(t.Node, t.Packets)
+	wanted := c.known[t.ID] || c.known[t.CausedBy] || (t.Flow != "" && c.known[t.Flow])
 	for _, p := range t.Parts {
-		wanted = wanted || c.has(p.Node, p.Packets)
+		wanted = wanted || c.known[p.ID]
 	}
 	if !wanted {
 		return false
@@ -76,15 +87,6 @@ func (c *chooser) wants(t *events.Traversal) bool {
 	return true
 }
 
-func (c *chooser) has(node string, packets []uint64) bool {
-	for _, id := range packets {
-		if _, ok := c.packets[node][id]; ok {
-			return true
-		}
-	}
-	return false
-}
-
 // mergeSource describes the run of a node for merging. What is known only once
 // it was read is filled in then.
 func (s *source) mergeSource() *merge.Source {
@@ -93,8 +95,11 @@ func (s *source) mergeSource() *merge.Source {
 	if meta.Filter != "" {
 		x, err := pcapexpr.Parse(meta.Filter)
 		n.Selects = func(h *events.Header) bool {
-			return err == nil && mayMatch(x, &h.Tuple)
+			return err == nil && matchTuple(x, &h.Tuple) == pcapexpr.Yes
 		}
+	}
+	if meta.Sample > 1 {
+		n.Selects = func(*events.Header) bool { return false }
 	}
 	return n
 }

@@ -37,6 +37,7 @@ type player struct {
 	stitcher  *events.Stitcher
 	before    int                     // number of the part read before
 	matched   map[uint64]struct{}     // packets that match filter
+	gapFrom   uint64                  // ns: when what was left out began; 0: nothing was just now
 	addresses map[devKey][]netip.Addr // of devices
 	err       error
 }
@@ -117,7 +118,10 @@ func (p *player) finish() error {
 
 // gap is where events were left out of the recording: what was open before it
 // has nothing to do with what comes.
-func (p *player) gap() { p.stitcher.Flush() }
+func (p *player) gap() {
+	p.stitcher.Flush()
+	p.gapFrom = p.out.last
+}
 
 // errEnough ends a replay early: enough was shown.
 var errEnough = errors.New("enough")
@@ -185,14 +189,14 @@ func matchHeader(x *pcapexpr.Expr, e *events.Event) bool {
 		}
 		return x.Match(e.Bytes, pcapexpr.Meta{Len: e.Header.Length, VLAN: vlan})
 	}
-	return mayMatch(x, &e.Header.Tuple)
+	return matchTuple(x, &e.Header.Tuple) != pcapexpr.No
 }
 
-// mayMatch says whether packets with these addresses and ports may match.
-func mayMatch(x *pcapexpr.Expr, t *events.Tuple) bool {
+// matchTuple says whether packets with these addresses and ports match.
+func matchTuple(x *pcapexpr.Expr, t *events.Tuple) pcapexpr.Tri {
 	return x.MatchTuple(pcapexpr.Tuple{
 		Proto: t.Proto, Src: t.Src, Dst: t.Dst, SrcPort: t.SrcPort, DstPort: t.DstPort, KnownSrc: true, KnownDst: true,
-	}) != pcapexpr.No
+	})
 }
 
 // Tick tells the stitcher the time that it had.
@@ -210,9 +214,7 @@ func (p *player) Status(s *record.Status) {
 	p.out.clocks = append(p.out.clocks, merge.Clock{Mono: s.Clock.Mono, Real: s.Clock.Real})
 	lost := uint64(0)
 	for stage, n := range s.Lost {
-		if stage != stageRate {
-			lost += n
-		}
+		lost += n // also what --rate shed: it is not there
 		p.out.lost[stage] += n
 	}
 	if lost > 0 {
@@ -222,7 +224,15 @@ func (p *player) Status(s *record.Status) {
 
 // Name notes the addresses of devices.
 func (p *player) Name(n *record.Name) {
-	if d := n.Device; d != nil && len(d.Addrs) > 0 {
+	if n.Forget {
+		clear(p.addresses)
+	}
+	d := n.Device
+	if d == nil {
+		return
+	}
+	delete(p.addresses, devKey{d.Netns, d.Ifindex})
+	if !d.Gone && len(d.Addrs) > 0 {
 		p.addresses[devKey{d.Netns, d.Ifindex}] = d.Addrs
 	}
 }
@@ -248,4 +258,8 @@ func (p *player) seen(now uint64) {
 		p.out.first = now
 	}
 	p.out.last = max(p.out.last, now)
+	if p.gapFrom != 0 && now != 0 {
+		p.out.losses = append(p.out.losses, lossSpan{p.gapFrom, now, 1})
+		p.gapFrom = 0
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/stackhop/stackhop/events/record"
+	"github.com/stackhop/stackhop/tracer"
 )
 
 func (a *app) recordCommand() *cli.Command {
@@ -72,7 +73,7 @@ func (a *app) record(c *cli.Context) error {
 }
 
 // maxSnapLen is the largest packet there is: what GRO and GSO make.
-const maxSnapLen = 65536
+const maxSnapLen = tracer.MaxSnapLen
 
 // defaultAround is how long before and after a failure is recorded, unless it is
 // said.
@@ -88,6 +89,9 @@ func (a *app) recordOptions(c *cli.Context) (*recordOptions, error) {
 		return nil, errors.New("-w -: standard output is a terminal, and a recording is not text: write to a file, or into a pipe")
 	case path == "-":
 		o.files.Stream = a.sys.stdout
+	}
+	if err := notAmong([]string{o.redact.value, c.String("names")}, path); err != nil {
+		return nil, fmt.Errorf("-w: %w", err)
 	}
 	o.files.Path, o.files.Force, o.files.Own = path, c.Bool("force"), a.sys.own
 	var err error

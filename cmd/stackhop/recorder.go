@@ -51,7 +51,7 @@ func (a *app) newRecorder(tr liveTracer, o *liveOptions, cfg *events.Config) (*r
 	clock := tr.Clock()
 	meta := &record.Meta{
 		Tool: versionText(), Kernel: a.sys.kernelRelease(), Arch: runtime.GOARCH, Node: cfg.Node, OnlyNode: cfg.OnlyNode,
-		RunID: rand.Text(), Args: o.recording.args, Filter: o.recording.filter,
+		RunID: rand.Text(), Args: o.recording.args, Filter: o.recording.filter, Sample: o.config.Sample,
 		HasFunctions: cfg.HasFunctions, SnapLen: o.config.SnapLen, Hooks: recordedHooks(tr),
 		Clock: record.ClockPair{Mono: clock.Mono, Real: clock.Real},
 	}
@@ -209,7 +209,7 @@ func (r *recorder) status() error {
 	r.told, r.toldAt = st, clock.Mono
 	lost := maps.Clone(st.Lost)
 	for stage, n := range was.Lost {
-		lost[stage] -= n
+		lost[stage] = max(lost[stage], n) - n // what could not be read is not there
 	}
 	return r.Status(&record.Status{
 		Clock: record.ClockPair{Mono: clock.Mono, Real: clock.Real}, Since: since, Lost: lost,

@@ -70,7 +70,11 @@ func (a *app) redact(c *cli.Context) error {
 	}
 	ctx, stop := a.sys.interruptible(c.Context)
 	defer stop()
-	return a.writeFile(c, []string{path}, func(w io.Writer) error {
+	keep := []string{path}
+	if key := c.String("key"); key != "" {
+		keep = append(keep, key)
+	}
+	return a.writeFile(c, keep, func(w io.Writer) error {
 		r, err := a.redactor(c.String("key"), c.Bool("redact-ports"))
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func lossText(lost map[string]uint64) string {
 	var parts []string
 	for _, stage := range slices.Sorted(maps.Keys(lost)) {
 		if lost[stage] > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", stage, lost[stage]))
+			parts = append(parts, fmt.Sprintf("%s %d", events.Safe(stage), lost[stage]))
 		}
 	}
 	return strings.Join(parts, ", ")

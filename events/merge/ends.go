@@ -38,6 +38,7 @@ type end struct {
 	strong bool // the key has a number that hardly comes twice
 	ranged bool // TCP with data
 	frag   bool
+	late   bool // one that may be it came, but at a time when it should not have
 	parts  bool // it may arrive as several packets of which nothing tells the order
 	v6     bool
 }

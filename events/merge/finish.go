@@ -128,9 +128,11 @@ func (m *merger) fate(out *end, w *events.WireEnd) fate {
 	case !s.covers(at-e, at+e+margin):
 		return fate{say: "; the recording of " + s.Node + " does not cover that moment"}
 	case s.Selects != nil && !s.Selects(&w.Header):
-		return fate{say: "; the recording of " + s.Node + " did not select such packets"}
+		return fate{say: "; the recording of " + s.Node + " may not have selected such packets"}
 	case s.lost(at-e, at+e+margin):
-		return fate{say: "; not seen at " + s.Node + ", whose recording lost events at that time"}
+		return fate{say: "; not seen at " + s.Node + ", whose recording is not whole at that time"}
+	case out.late:
+		return fate{say: "; one that may be this came to " + s.Node + ", but at a time that does not fit"}
 	case out.parts:
 		return fate{say: " to be cut in several; which ones came to " + s.Node + " is not told by anything in them"}
 	}

@@ -38,7 +38,7 @@ func TestNeverArrived(t *testing.T) {
 		{"nothing is known of n2's addresses", func(s *Source) { s.Addrs = nil }, "2 stacks, left n1 by eth0; no recording covers where it went", events.LeftNode},
 		{"n2's recording was over", func(s *Source) { s.End = s.Start + 1 }, "2 stacks, left n1 by eth0; the recording of n2 does not cover that moment", events.LeftNode},
 		{"n2's recording began later", func(s *Source) { s.Start = s.End - 1 }, "2 stacks, left n1 by eth0; the recording of n2 does not cover that moment", events.LeftNode},
-		{"n2 lost events", func(s *Source) { s.Lost = func(from, to uint64) uint64 { return 1 } }, "2 stacks, left n1 by eth0; not seen at n2, whose recording lost events at that time", events.LeftNode},
+		{"n2 lost events", func(s *Source) { s.Lost = func(from, to uint64) uint64 { return 1 } }, "2 stacks, left n1 by eth0; not seen at n2, whose recording is not whole at that time", events.LeftNode},
 		{"n2 lost events at another time", func(s *Source) {
 			s.Lost = func(from, to uint64) uint64 {
 				if from <= mid+2e9 && to >= mid+2e9 {
@@ -47,7 +47,7 @@ func TestNeverArrived(t *testing.T) {
 				return 0
 			}
 		}, "2 stacks, left n1 by eth0, never arrived at n2", events.Terminated},
-		{"n2 selected others", func(s *Source) { s.Selects = func(h *events.Header) bool { return h.DstPort != 80 } }, "2 stacks, left n1 by eth0; the recording of n2 did not select such packets", events.LeftNode},
+		{"n2 selected others", func(s *Source) { s.Selects = func(h *events.Header) bool { return h.DstPort != 80 } }, "2 stacks, left n1 by eth0; the recording of n2 may not have selected such packets", events.LeftNode},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n1 := nodeSource(c, "n1", skew{}, func(e *events.Event) bool {

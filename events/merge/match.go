@@ -144,9 +144,11 @@ func (m *merger) joinUnique(p pair) {
 	switch {
 	case out.strong && in.strong:
 		if known && (took > maxUnique || took < -slack(err)-strayErr) {
+			out.late = true
 			return
 		}
 	case !known || !m.timely(out, in) || m.sources[out.node].lost(out.time-int64(maxTransit), out.time+int64(maxTransit)):
+		out.late = true
 		return
 	}
 	m.join(p)
@@ -203,6 +205,11 @@ func (m *merger) joinByTime(group []int) {
 		more = len(found) > 0
 	}
 	m.ambiguous(outs, ins, fits, full)
+	if len(m.open(ins)) > 0 {
+		for _, o := range m.open(outs) {
+			m.ends[o].late = true
+		}
+	}
 }
 
 // open are those of some ends that have not been joined.

@@ -30,11 +30,11 @@ type Source struct {
 	// Addrs are the addresses and networks that are on the node: a packet sent to
 	// one of them by another node was sent to this one.
 	Addrs []netip.Prefix
-	// Lost says how many events the recording lost between two moments in ns on
+	// Lost says how many events the recording lost, or left out, between two moments in ns on
 	// the monotonic clock; nil: none.
 	Lost func(from, to uint64) uint64
-	// Selects says whether the recording's selection takes a packet that comes in
-	// with these headers; nil: it takes all.
+	// Selects says whether the recording's selection surely takes a packet that
+	// comes in with these headers; nil: it takes all.
 	Selects func(*events.Header) bool
 	// Each hands out the node's traversals, made with events.Config.Wires: the
 	// same ones in the same order each time, in order of time as far as that goes.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -16,8 +17,18 @@ type fact struct {
 	Conntrack *CTEntry `json:"ct,omitempty"`
 }
 
-// maxFacts bounds the facts, each with its destinations, that are read.
-const maxFacts = 64 << 10
+// maxFacts bounds the memory of the facts that are read, in bytes as cost counts
+// them. A node with 10,000 services needs a tenth of it.
+const maxFacts = 64 << 20
+
+// cost is about the memory that a fact takes, of which line is the text.
+func (f *fact) cost(line []byte) int {
+	n := len(line) + 256
+	if f.Service != nil {
+		n += 128 * len(f.Service.Destinations)
+	}
+	return n
+}
 
 var errTooManyFacts = errors.New("more facts than a recording may hold")
 
@@ -48,18 +59,17 @@ func (f *Facts) lines(line func([]byte) error) error {
 	return nil
 }
 
-// parse adds the facts of a block. count is how many there are already.
-func (f *Facts) parse(raw []byte, count *int) error {
+// parse adds the facts of a block. held is what those cost that there are already.
+func (f *Facts) parse(raw []byte, held *int) error {
 	for line := range splitLines(raw) {
+		if len(line) >= maxLine {
+			return fmt.Errorf("a fact of %d bytes", len(line))
+		}
 		var one fact
 		if err := json.Unmarshal(line, &one); err != nil {
 			return err
 		}
-		*count++
-		if one.Service != nil {
-			*count += len(one.Service.Destinations)
-		}
-		if *count > maxFacts {
+		if *held += one.cost(line); *held > maxFacts {
 			return errTooManyFacts
 		}
 		switch {

@@ -20,6 +20,7 @@ type Meta struct {
 	Part         int       `json:"part,omitempty"`      // number of the file within the run, from 0
 	Args         []string  `json:"args,omitempty"`      // command line
 	Filter       string    `json:"filter,omitempty"`    // the selection as an expression
+	Sample       uint32    `json:"sample,omitempty"`    // one connection in so many was recorded; 0 and 1: all
 	HasFunctions bool      `json:"has_functions"`       // events.Config.HasFunctions
 	SnapLen      int       `json:"snap_len,omitempty"`  // bytes kept of a packet; 0: headers only
 	Redacted     bool      `json:"redacted,omitempty"`  // names and addresses are pseudonyms

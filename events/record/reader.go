@@ -24,6 +24,9 @@ var (
 	ErrNoMeta = errors.New("what says of which run the recording is, is damaged")
 )
 
+// maxWhat bounds the text of a damage, which may quote the file.
+const maxWhat = 200
+
 // maxDamages bounds the damages that are told one by one.
 const maxDamages = 100
 
@@ -43,10 +46,11 @@ type Reader struct {
 	meta    Meta
 	hooks   []events.Hook
 	book    *book
-	pending []Name // of a block of names, not in force yet
+	pending []Name // of a block of names
+	used    int    // how many of them are in force
 	after   int64  // where that block ended
 	facts   Facts
-	nFacts  int
+	nFacts  int // what they cost, see maxFacts
 	end     *End
 	dec     decoder
 	damage  []error
@@ -193,7 +197,7 @@ func (r *Reader) damaged(d *Damage) {
 
 // blockDamaged notes that the block that was read last is of no use.
 func (r *Reader) blockDamaged(err error) {
-	r.damaged(&Damage{r.s.at, r.s.off - r.s.at, err.Error()})
+	r.damaged(&Damage{r.s.at, r.s.off - r.s.at, fmt.Sprintf("%.*s", maxWhat, err.Error())})
 }
 
 // Run gives everything from here to the end to a sink. Where parts are damaged
@@ -297,16 +301,17 @@ func (r *Reader) events(raw []byte) error {
 
 // name puts in force the names that come before an item.
 func (r *Reader) name(item uint32) {
-	n := 0
-	for n < len(r.pending) && r.pending[n].At <= item {
-		if err := r.book.put(&r.pending[n]); err != nil {
+	for ; r.used < len(r.pending) && r.pending[r.used].At <= item; r.used++ {
+		n := &r.pending[r.used]
+		if err := r.book.put(n); err != nil {
 			r.blockDamaged(err)
 		} else if r.nameSink != nil {
-			r.nameSink.Name(&r.pending[n])
+			r.nameSink.Name(n)
 		}
-		n++
 	}
-	r.pending = r.pending[:copy(r.pending, r.pending[n:])]
+	if r.used == len(r.pending) {
+		r.pending, r.used = r.pending[:0], 0
+	}
 }
 
 // Meta describes the run. It is not to be changed.

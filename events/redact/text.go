@@ -50,37 +50,76 @@ var (
 	targets   = []string{"pod/", "svc/", "service/", "node/", "netns/"}
 )
 
+// The flags of the tool by what their values are: quantities and the tool's own
+// words, which stay, ends of connections, and names.
+var (
+	plainFlags  = []string{"for", "count", "sample", "rate", "max-bytes", "ring", "on-failure", "snaplen", "hooks", "output", "o", "since", "until"}
+	targetFlags = []string{"from", "to", "with"}
+	nameFlags   = []string{"namespace", "n", "only-node", "names", "write", "w", "ready-file", "redact", "key", "capture", "title"}
+)
+
 // Args returns a command line in pseudonyms. The tool's own words, its flags and
-// quantities stay; the command behind "--" is left out.
+// quantities stay; what is neither a flag nor its value, an expression, stands
+// behind them; the command behind "--" is left out.
 func (r *Redactor) Args(args []string) []string {
 	out := make([]string, 0, len(args))
-	for i, a := range args {
-		if i == 0 {
-			a = filepath.Base(filepath.ToSlash(a))
-		}
+	var words, tail []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
 		if a == "--" {
-			return append(out, "--", "…")
+			tail = []string{"--", "…"}
+			break
 		}
 		name, value, has := strings.Cut(a, "=")
-		switch {
-		case flag.MatchString(a):
-			out = append(out, a)
-		case has && flag.MatchString(name):
-			out = append(out, name+"="+r.argument(value, true))
+		if i == 0 || !flag.MatchString(name) {
+			if i == 0 {
+				a = filepath.Base(filepath.ToSlash(a))
+			}
+			if i < 2 { // the tool and its command
+				out = append(out, r.Filter(a))
+			} else {
+				words = append(words, a)
+			}
+			continue
+		}
+		kind := strings.TrimLeft(name, "-")
+		switch takes := slices.Contains(plainFlags, kind) || slices.Contains(targetFlags, kind) || slices.Contains(nameFlags, kind); {
+		case has:
+			out = append(out, name+"="+r.value(kind, value))
+		case takes && kind != "redact" && kind != "on-failure" && i+1 < len(args):
+			i++
+			out = append(out, a, r.value(kind, args[i]))
 		default:
-			out = append(out, r.argument(a, i > 0 && flag.MatchString(args[i-1])))
+			out = append(out, a)
 		}
 	}
-	return out
+	if len(words) > 0 {
+		out = append(out, r.Filter(strings.Join(words, " ")))
+	}
+	return append(out, tail...)
 }
 
-// argument returns one word of a command line. A bare number is a flag's, or the
-// part of an expression, and then perhaps of an address.
-func (r *Redactor) argument(a string, ofFlag bool) string {
-	if ofFlag && number.MatchString(a) || duration.MatchString(a) || size.MatchString(a) || ring.MatchString(a) || sample.MatchString(a) {
-		return a
+// value returns the value of a flag.
+func (r *Redactor) value(flag, v string) string {
+	switch {
+	case slices.Contains(plainFlags, flag) && (quantity(v) || keywords[v]):
+		return v
+	case slices.Contains(targetFlags, flag):
+		ends := strings.Split(v, ",")
+		for i, e := range ends {
+			if keywords[e] {
+				ends[i] = r.Object(e)
+			} else {
+				ends[i] = r.Filter(e)
+			}
+		}
+		return strings.Join(ends, ",")
 	}
-	return r.Filter(a)
+	return r.Object(v)
+}
+
+func quantity(v string) bool {
+	return number.MatchString(v) || duration.MatchString(v) || size.MatchString(v) || ring.MatchString(v) || sample.MatchString(v)
 }
 
 // Filter returns a tcpdump expression, or a target of a selection, in
@@ -88,7 +127,13 @@ func (r *Redactor) argument(a string, ofFlag bool) string {
 // numbers are left out, since they may spell an address.
 func (r *Redactor) Filter(text string) string {
 	access := strings.Contains(text, "[") && !bracketed.MatchString(text)
+	before := ""
 	return tokens.ReplaceAllStringFunc(text, func(t string) string {
+		after := before
+		before = t
+		if m := partialIP.FindStringSubmatch(t); m != nil && slices.Contains([]string{"net", "host", "src", "dst"}, after) {
+			return r.partial(m) // a bare number is the beginning of an address there
+		}
 		switch {
 		case access && accessWords[t]:
 			return t

@@ -113,7 +113,7 @@ func TestArgs(t *testing.T) {
 	})
 	want := []string{
 		"stackhop", "record", "-w", r.Object("/tmp/acme.hop"), "--for", "30s", "--ring", "4x16M", "--sample", "1/10", "-n", r.Object("prod"),
-		"--from=pod/" + r.Object("prod/web"), "--redact", "host " + r.Addr(netip.MustParseAddr("10.0.0.1")).String(), "-o", "json", "--", "…",
+		"--from=pod/" + r.Object("prod/web"), "--redact", "-o", "json", "host " + r.Addr(netip.MustParseAddr("10.0.0.1")).String(), "--", "…",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%q, want\n%q", got, want)
@@ -130,10 +130,26 @@ func TestArgsNumbers(t *testing.T) {
 		{"trace", "--with", "172.23.96.23"}, {"trace", "--with=172.23.96.23"}, {"trace", "host", "172.23.96.23"},
 		{"trace", "--to", "172.23.96.23:80"}, {"trace", "net", "172.23"}, {"trace", "--all", "net", "172.23.96"},
 	} {
-		for i, got := range r.Args(secret) {
-			if strings.Contains(secret[i], "172.23") && strings.Contains(got, "172.23") {
-				t.Errorf("%v: %s is left", secret, got)
-			}
+		if got := strings.Join(r.Args(secret), " "); strings.Contains(got, "172.23") {
+			t.Errorf("%v became %s", secret, got)
+		}
+	}
+	// What names something is no quantity and no word of ours, whatever it looks like.
+	for _, secret := range [][]string{
+		{"trace", "--all", "-n", "4711"}, {"trace", "--all", "--namespace=4711"}, {"trace", "--all", "-n", "gateway"},
+		{"trace", "--all", "--only-node", "17"}, {"trace", "--all", "--names", "proto"}, {"trace", "--with", "host"},
+	} {
+		_, word, has := strings.Cut(secret[len(secret)-1], "=")
+		if !has {
+			word = secret[len(secret)-1]
+		}
+		if got := r.Args(secret); strings.Contains(got[len(got)-1], word) {
+			t.Errorf("%v became %v", secret, got)
+		}
+	}
+	for text, want := range map[string]string{"net 10": "net 10", "ip[12:2] = 2561": "2561", "src 192": "192"} {
+		if got := strings.Join(r.Args(append([]string{"stackhop", "trace"}, strings.Fields(text)...)), " "); strings.HasSuffix(got, want) {
+			t.Errorf("%q became %q", text, got)
 		}
 	}
 	for _, plain := range [][]string{
