@@ -374,6 +374,8 @@ func TestBombs(t *testing.T) {
 		"forget":  {kindNames, line(`{"forget":true}`, 900<<10)},
 		"facts":   {kindFacts, line(`{"ct":{}}`, 100<<10)},
 		"servers": {kindFacts, `{"svc":{"destinations":[` + strings.Repeat("{},", 100<<10) + "{}]}}"},
+		"texts":   {kindFacts, `{"sysctl":{"value":"` + strings.Repeat("x", 400<<10) + `"}}`},
+		"numbers": {kindFacts, `{"ct":{"netns":` + strings.Repeat("1", 300<<10) + `}}`},
 		"zeros":   {kindEvents, strings.Repeat("\x00", 8<<20)},
 		"status":  {kindStatus, `{"lost":{"` + strings.Repeat(" ", 200<<10) + `":1}}`},
 	} {
@@ -398,6 +400,9 @@ func TestBombs(t *testing.T) {
 			t.Logf("%d bytes kept, %v", kept, err != nil)
 			if kept > 48<<20 {
 				t.Errorf("%d bytes are kept of a file of %d", kept, len(data))
+			}
+			if err != nil && len(err.Error()) > 64<<10 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})
 	}

@@ -18,8 +18,8 @@ type fact struct {
 }
 
 // maxFacts bounds the memory of the facts that are read, in bytes as cost counts
-// them. A node with 10,000 services needs a tenth of it.
-const maxFacts = 64 << 20
+// them. A node with 10,000 services needs a third of it.
+const maxFacts = 32 << 20
 
 // cost is about the memory that a fact takes, of which line is the text.
 func (f *fact) cost(line []byte) int {
