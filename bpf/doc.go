@@ -14,6 +14,7 @@
 //	select.h  which packets are followed: the expression, flows, ways to it
 //	track.h   which skb is which packet
 //	record.h  what runs that record keep besides
+//	event.h   one event: where, what goes with it, sending
 //	hook.h    what every hook does
 //
 // A program names no kernel function. The hook table (package tracer) says

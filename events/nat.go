@@ -145,7 +145,7 @@ func (b *builder) tunnelNote(hops []hop, i int) string {
 	if name := b.tunnel(hops, i); name != "" {
 		by = " by " + name
 	}
-	return fmt.Sprintf("%s %s %s%s", word, protoWords(is.Proto), tupleWords(is.Tuple, hasPorts(is)), by)
+	return fmt.Sprintf("%s %s %s%s", word, ProtoName(is.Proto), tupleWords(is.Tuple, hasPorts(is)), by)
 }
 
 // clientNote says when the receiver of a request sees another source than the

@@ -126,7 +126,7 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 
 // take fills in what a header says.
 func (t *Traversal) take(h *Header) {
-	t.Proto, t.Length = protoWords(h.Proto), h.Length
+	t.Proto, t.Length = ProtoName(h.Proto), h.Length
 	t.Src, t.Dst = Endpoint{IP: h.Src.String()}, Endpoint{IP: h.Dst.String()}
 	if hasPorts(h) {
 		t.Src.Port, t.Dst.Port = h.SrcPort, h.DstPort

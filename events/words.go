@@ -27,7 +27,9 @@ const (
 	tcpACK = 1 << 4
 )
 
-func protoWords(p uint8) string {
+// ProtoName names an IPPROTO_*: a word for those that have their own rules here,
+// else the number.
+func ProtoName(p uint8) string {
 	switch p {
 	case protoICMP:
 		return "icmp"

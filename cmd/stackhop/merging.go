@@ -4,12 +4,10 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/merge"
 	"github.com/stackhop/stackhop/events/pcapexpr"
-	"github.com/stackhop/stackhop/events/record"
 )
 
 // mergeAll hands the traversals of several nodes to show, joined. What is selected
@@ -91,7 +89,7 @@ func (c *chooser) wants(t *events.Traversal) bool {
 // it was read is filled in then.
 func (s *source) mergeSource() *merge.Source {
 	meta := s.meta()
-	n := &merge.Source{Node: s.node(), BootID: meta.BootID, RunID: meta.RunID, Wall: func(mono uint64) time.Time { return wall(meta.Clock, mono) }}
+	n := &merge.Source{Node: s.node(), BootID: meta.BootID, RunID: meta.RunID, Wall: meta.Clock.Wall}
 	if meta.Filter != "" {
 		x, err := pcapexpr.Parse(meta.Filter)
 		n.Selects = func(h *events.Header) bool {
@@ -102,9 +100,4 @@ func (s *source) mergeSource() *merge.Source {
 		n.Selects = func(*events.Header) bool { return false }
 	}
 	return n
-}
-
-// wall turns monotonic ns into the time of day by a pair of both clocks.
-func wall(c record.ClockPair, mono uint64) time.Time {
-	return time.Unix(0, c.Real+int64(mono-c.Mono)).UTC() //nolint:gosec // differences of ns fit
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/merge"
@@ -51,7 +50,7 @@ type switchedNames struct{ events.Names }
 // config is what a stitcher needs to know of the run.
 func (f *part) config(hooks []events.Hook, names events.Names) events.Config {
 	return events.Config{
-		Hooks: hooks, Names: names, Wall: func(mono uint64) time.Time { return wall(f.meta.Clock, mono) },
+		Hooks: hooks, Names: names, Wall: f.meta.Clock.Wall,
 		Node: f.meta.Node, OnlyNode: f.meta.OnlyNode, HasFunctions: f.meta.HasFunctions,
 	}
 }

@@ -418,3 +418,22 @@ func TestRecordBegins(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// TestRecordedHooks: a recording says which hooks it lacks, and why.
+func TestRecordedHooks(t *testing.T) {
+	w := newWorld(t)
+	hooks := w.tr.Table()
+	w.tr.hooks = []tracer.HookStatus{{Name: hooks[0].Name, How: "fentry"}, {Name: hooks[1].Name, How: record.HowAbsent, Err: "no such function"}}
+	got := recordedHooks(w.tr)
+	if len(got) != len(hooks) {
+		t.Fatalf("%d hooks, want %d", len(got), len(hooks))
+	}
+	for i, want := range []record.Hook{
+		{ID: hooks[0].ID, Name: hooks[0].Name, Station: events.StationName(hooks[0].Station), How: "fentry"},
+		{ID: hooks[1].ID, Name: hooks[1].Name, Station: events.StationName(hooks[1].Station), How: record.HowAbsent, Err: "no such function"},
+	} {
+		if got[i] != want {
+			t.Errorf("%+v, want %+v", got[i], want)
+		}
+	}
+}

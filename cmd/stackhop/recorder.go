@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
@@ -84,19 +83,8 @@ func recordedHooks(tr liveTracer) []record.Hook {
 	}
 	var out []record.Hook
 	for _, h := range tr.Table() {
-		out = append(out, record.Hook{ID: h.ID, Name: h.Name, Station: events.StationName(h.Station), How: status[h.Name].How})
-		delete(status, h.Name)
-	}
-	// Numbers that no event has, so that a reader knows what was missing.
-	next := events.HookID(1)
-	for _, h := range out {
-		next = max(next, h.ID+1)
-	}
-	for _, name := range slices.Sorted(maps.Keys(status)) {
-		if h := status[name]; h.How == record.HowAbsent || h.Err != "" {
-			out = append(out, record.Hook{ID: next, Name: name, Station: h.Station, How: record.HowAbsent, Err: h.Err})
-			next++
-		}
+		st := status[h.Name]
+		out = append(out, record.Hook{ID: h.ID, Name: h.Name, Station: events.StationName(h.Station), How: st.How, Err: st.Err})
 	}
 	return out
 }

@@ -92,7 +92,7 @@ func (s *source) describe(got *replayed) report.Recording {
 	d := report.Recording{
 		Name: strings.Join(files, ", "), Node: meta.Node, Kernel: meta.Kernel, Tool: meta.Tool,
 		Command: strings.Join(meta.Args, " "), Filter: meta.Filter, OnlyNode: meta.OnlyNode,
-		Start: wall(meta.Clock, got.first), End: wall(meta.Clock, got.last),
+		Start: meta.Clock.Wall(got.first), End: meta.Clock.Wall(got.last),
 		Events: got.stats.Events, Lost: lossesOfRecording(got.lost),
 	}
 	if got.end != nil {

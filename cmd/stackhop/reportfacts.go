@@ -34,7 +34,7 @@ func serviceTable(f *record.Facts, names events.Names) report.Table {
 	rows := map[string][]string{}
 	for i := range f.Services {
 		s := &f.Services[i]
-		what := fmt.Sprintf("%s %s", protoName(s.Proto), s.Addr)
+		what := fmt.Sprintf("%s %s", events.ProtoName(s.Proto), s.Addr)
 		if s.FWMark != 0 {
 			what = fmt.Sprintf("mark %#x", s.FWMark)
 		}
@@ -55,7 +55,7 @@ func conntrackTable(f *record.Facts, names events.Names) report.Table {
 	rows := map[string][]string{}
 	for _, e := range f.Conntrack {
 		row := []string{
-			netnsText(names, e.Netns), fmt.Sprintf("%s %s → %s", protoName(e.Original.Proto), e.Original.Src, e.Original.Dst),
+			netnsText(names, e.Netns), fmt.Sprintf("%s %s → %s", events.ProtoName(e.Original.Proto), e.Original.Src, e.Original.Dst),
 			fmt.Sprintf("%s → %s", e.Reply.Src, e.Reply.Dst), fmt.Sprintf("%ds", e.Timeout),
 		}
 		rows[row[0]+" "+row[1]] = row
@@ -83,16 +83,4 @@ func netnsText(names events.Names, netns uint32) string {
 		return name
 	}
 	return strconv.FormatUint(uint64(netns), 10)
-}
-
-func protoName(proto uint8) string {
-	switch proto {
-	case 6:
-		return "tcp"
-	case 17:
-		return "udp"
-	case 132:
-		return "sctp"
-	}
-	return strconv.Itoa(int(proto))
 }

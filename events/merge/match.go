@@ -223,14 +223,7 @@ func (m *merger) candidates(outs []int, in int) []int {
 	e := &m.ends[in]
 	var found []int
 	for node := range m.sources {
-		// The window is a little too large, and each packet is looked at.
-		back, err, known := m.offset(int(e.node), node, e.time)
-		lo, hi := int64(math.MinInt64), int64(math.MaxInt64)
-		if known {
-			at := float64(e.time) + back
-			reach := slack(err) + 2*openErr
-			lo, hi = int64(at-maxTransit-reach), int64(at+reach)
-		}
+		lo, hi := m.leftBetween(e, node)
 		from := sort.Search(len(outs), func(k int) bool { return m.ends[outs[k]].time >= lo })
 		for _, o := range outs[from:] {
 			out := &m.ends[o]
@@ -243,6 +236,17 @@ func (m *merger) candidates(outs []int, in int) []int {
 		}
 	}
 	return found
+}
+
+// leftBetween is when a packet that came must have left another node, on that
+// node's wall clock: a window that is a little too large.
+func (m *merger) leftBetween(in *end, node int) (lo, hi int64) {
+	back, err, known := m.offset(int(in.node), node, in.time)
+	if !known {
+		return math.MinInt64, math.MaxInt64
+	}
+	at, reach := float64(in.time)+back, slack(err)+2*openErr
+	return int64(at - maxTransit - reach), int64(at + reach)
 }
 
 // forced finds what came and has one candidate that no other one must have,

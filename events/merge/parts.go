@@ -4,7 +4,6 @@ package merge
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"sort"
 )
@@ -90,13 +89,7 @@ func (m *merger) near(outs []span, in span) []span {
 	e := &m.ends[in.end]
 	var found []span
 	for node := range m.sources {
-		back, err, known := m.offset(int(e.node), node, e.time)
-		lo, hi := int64(math.MinInt64), int64(math.MaxInt64)
-		if known {
-			at := float64(e.time) + back
-			reach := slack(err) + 2*openErr
-			lo, hi = int64(at-maxTransit-reach), int64(at+reach)
-		}
+		lo, hi := m.leftBetween(e, node)
 		from := sort.Search(len(outs), func(k int) bool { return m.ends[outs[k].end].time >= lo })
 		for _, o := range outs[from:] {
 			out := &m.ends[o.end]

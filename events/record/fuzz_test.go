@@ -44,7 +44,7 @@ func fuzzRead(t *testing.T, data []byte) {
 	var again bytes.Buffer
 	w, err := NewWriter(&again, &Meta{Hooks: r.Meta().Hooks})
 	if err != nil {
-		t.Skip()
+		return // written anew, with other escapes, its description is too long
 	}
 	_ = r.Run(copier{w}) // likewise
 	evs, _ := w.Written()

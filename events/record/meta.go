@@ -4,6 +4,7 @@ package record
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/stackhop/stackhop/events"
 )
@@ -44,6 +45,12 @@ type Hook struct {
 type ClockPair struct {
 	Mono uint64 `json:"mono"` // ns on the kernel's monotonic clock
 	Real int64  `json:"real"` // ns since 1970
+}
+
+// Wall is the time of day at a moment of the monotonic clock, in ns, as if the
+// other clock had not been set since.
+func (c ClockPair) Wall(mono uint64) time.Time {
+	return time.Unix(0, c.Real+int64(mono-c.Mono)).UTC() //nolint:gosec // differences of ns fit
 }
 
 // Facts are what was configured while the run went on. A recording may hold

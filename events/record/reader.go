@@ -330,7 +330,4 @@ func (r *Reader) Facts() *Facts { return &r.facts }
 func (r *Reader) End() *End { return r.end }
 
 // Wall turns monotonic ns into the time of day, by Meta.Clock.
-func (r *Reader) Wall(mono uint64) time.Time {
-	c := &r.meta.Clock
-	return time.Unix(0, c.Real+int64(mono-c.Mono)).UTC() //nolint:gosec // differences of ns fit
-}
+func (r *Reader) Wall(mono uint64) time.Time { return r.meta.Clock.Wall(mono) }

@@ -57,7 +57,7 @@ func TestPlanCheck(t *testing.T) {
 // and checks that all arrive and that nothing stays behind.
 func TestPair(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
+		t.Fatal("network namespaces need root: run make test as root")
 	}
 	before := inventoryOf(t)
 	p := pairOf("test")

@@ -62,7 +62,7 @@ func (p testPacket) input() []byte {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("loading BPF programs needs root; run make test as root")
+		t.Fatal("loading BPF programs needs root: run make test as root")
 	}
 }
 
