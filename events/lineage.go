@@ -264,11 +264,16 @@ type run struct {
 	gap  string // where the first of them is missing
 	came bool   // it came from where nothing is observed
 	went bool   // it went there
+	// another: what it begins with was seen as a packet that had been at its
+	// address before.
+	another bool
 }
 
-// runs splits a way where it leaves and re-enters what is observed.
+// runs splits a way where it leaves and re-enters what is observed, and where it
+// is another packet's.
 func (b *builder) runs(hops []hop) []run {
 	var runs []run
+	reused := b.reused(hops)
 	onWay := 0
 	for i := range hops {
 		onWay += hops[i].gap()
@@ -279,10 +284,14 @@ func (b *builder) runs(hops []hop) []run {
 			continue
 		}
 		j := i
-		for j < len(hops) && b.s.observed(hops[j].netns) {
+		another := slices.Contains(reused, i)
+		for j < len(hops) && b.s.observed(hops[j].netns) && (j == i || !slices.Contains(reused, j)) {
 			j++
 		}
-		r := run{hops: hops[i:j], came: i > 0, went: j < len(hops), lost: max(b.lost-onWay, 0)}
+		r := run{
+			hops: hops[i:j], another: another, came: i > 0 && !another,
+			went: j < len(hops) && !slices.Contains(reused, j), lost: max(b.lost-onWay, 0),
+		}
 		if r.lost > 0 {
 			r.gap = "on a copy of it"
 		}

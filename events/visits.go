@@ -119,6 +119,8 @@ func bridgeStation(s Station) bool {
 func (b *builder) beginning(r *run) string {
 	h := &r.hops[0]
 	switch {
+	case r.another:
+		return "its beginning was not seen, another packet was at its address before"
 	case r.came:
 		return ""
 	case h.i > 0 || h.seq > 0:
