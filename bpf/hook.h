@@ -275,26 +275,6 @@ static __always_inline void send_new(u64 skb, u16 hook, struct packet *p, u8 fla
 	submit(e);
 }
 
-/* send_changed is send_new with plain numbers, as for admit(). */
-__noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
-{
-	struct packet *p = find_life(skb);
-	u64 data[3] = { data0 };
-	struct span s;
-
-	if (!p)
-		return 0;
-	if (find_network(skb, false, &s)) {
-		count(STAT_READ_FAILED);
-		send(hook, p, flags, ifindex, data);
-		return 0;
-	}
-	if (record && flags & HOW_LINK)
-		link_of(skb, s.start, data);
-	send_new(skb, hook, p, flags, ifindex, data, &s, 0, 0);
-	return 0;
-}
-
 /* still_same says whether a followed skb still is the packet it was; where not
  * every free is seen, its address may hold another by now. */
 __noinline int still_same(u64 skb)
@@ -310,6 +290,31 @@ __noinline int still_same(u64 skb)
 	count(STAT_REUSED);
 	end_life(skb);
 	return false;
+}
+
+/*
+ * send_changed is send_new with plain numbers, as for admit(). The kernel leaves
+ * a program out while the same one is interrupted on that CPU: if that happened
+ * both where a packet was freed and at the next one's first hook, its other
+ * addresses tell.
+ */
+__noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
+{
+	struct packet *p = find_life(skb);
+	u64 data[3] = { data0 };
+	struct span s;
+
+	if (!p || (!came_in(skb) && !is_encapsulated(skb) && !still_same(skb)))
+		return 0;
+	if (find_network(skb, false, &s)) {
+		count(STAT_READ_FAILED);
+		send(hook, p, flags, ifindex, data);
+		return 0;
+	}
+	if (record && flags & HOW_LINK)
+		link_of(skb, s.start, data);
+	send_new(skb, hook, p, flags, ifindex, data, &s, 0, 0);
+	return 0;
 }
 
 /* follow_packet: any other hook, for an skb that is followed. */
