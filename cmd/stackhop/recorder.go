@@ -18,7 +18,7 @@ import (
 
 // Intervals of what a recording says beside its events.
 const (
-	statusInterval   = time.Second // losses, if there were any
+	statusInterval   = 250 * time.Millisecond // losses, if there were any
 	clockInterval    = 10 * time.Second
 	progressInterval = time.Second
 )
@@ -35,8 +35,8 @@ type recorder struct {
 	wanted    factsWanted
 	facts     chan tracer.Facts // the first facts
 	hasFacts  bool              // they were asked for
-	told      tracer.Stats      // as last recorded
-	toldAt    uint64            // ns
+	told      reading           // as last recorded
+	seen      reading           // as last read, with the same losses
 	checkedAt uint64
 	shownAt   uint64
 	asked     bool   // and not taken from facts yet
@@ -136,7 +136,7 @@ func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 	if now-r.shownAt >= uint64(progressInterval) {
 		r.shownAt = now
 		written, size := r.Written()
-		r.progress.show(written, s.Stats().Traversals, size, lossesOf(&r.told))
+		r.progress.show(written, s.Stats().Traversals, size, lossesOf(&r.told.Stats))
 	}
 	return r.Tick(now)
 }
@@ -184,24 +184,45 @@ func (r *recorder) tellFacts(f *tracer.Facts) error {
 	return r.Facts(facts)
 }
 
-// status records the counters if something was lost since the last time, and the
-// clocks from time to time.
+// reading is what the counters said, between two moments.
+type reading struct {
+	tracer.Stats
+	from, to tracer.ClockPair
+}
+
+// status records the counters if something was lost since they were last read, and
+// the clocks from time to time. A loss casts doubt on all that time, so what was
+// read before, without one, is recorded first.
 func (r *recorder) status() error {
-	st := r.tr.Stats()
-	if maps.Equal(st.Lost, r.told.Lost) && r.now-r.toldAt < uint64(clockInterval) {
-		return nil
+	now := reading{from: r.tr.Now()} // not the time of the tick: that was before its events were read
+	now.Stats = r.tr.Stats()
+	now.to = r.tr.Now()
+	seen := r.seen
+	r.seen = now
+	if maps.Equal(now.Lost, r.told.Lost) {
+		if r.now-r.told.from.Mono < uint64(clockInterval) {
+			return nil
+		}
+		return r.tell(now)
 	}
-	// Not the time of the tick: that was before its events were read.
-	clock := r.tr.Now()
-	was, since := r.told, r.toldAt
-	r.told, r.toldAt = st, clock.Mono
-	lost := maps.Clone(st.Lost)
+	var err error
+	if seen.from.Mono > r.told.from.Mono {
+		err = r.tell(seen)
+	}
+	return errors.Join(err, r.tell(now))
+}
+
+// tell records what the counters did since they were last recorded.
+func (r *recorder) tell(now reading) error {
+	was := r.told
+	r.told = now
+	lost := maps.Clone(now.Lost)
 	for stage, n := range was.Lost {
 		lost[stage] = max(lost[stage], n) - n // what could not be read is not there
 	}
 	return r.Status(&record.Status{
-		Clock: record.ClockPair{Mono: clock.Mono, Real: clock.Real}, Since: since, Lost: lost,
-		Matched: st.Matched - was.Matched, Delivered: st.Delivered - was.Delivered, Packets: st.Packets - was.Packets,
+		Clock: record.ClockPair{Mono: now.to.Mono, Real: now.to.Real}, Since: was.from.Mono, Lost: lost,
+		Matched: now.Matched - was.Matched, Delivered: now.Delivered - was.Delivered, Packets: now.Packets - was.Packets,
 	})
 }
 
