@@ -81,8 +81,8 @@ func cmdChurnSession(args []string) error {
 		return err
 	}
 	var reports []churnReport
-	for _, r := range churnSessions[n] {
-		if err := switchOffloads(r.offload); err != nil {
+	for i, r := range churnSessions[n] {
+		if err := errors.Join(switchOffloads(r.offload), ownPorts("centos", i)); err != nil {
 			return err
 		}
 		p := r.plan()
@@ -95,7 +95,20 @@ func cmdChurnSession(args []string) error {
 		}
 		reports = append(reports, report)
 	}
-	return errors.Join(switchOffloads(true), writeJSON(args[1], reports))
+	return errors.Join(switchOffloads(true), localPorts("centos", "32768\t60999"), writeJSON(args[1], reports))
+}
+
+// ownPorts gives run n of a session local ports that no other run has: they tell
+// its traversals from theirs.
+func ownPorts(netns string, n int) error {
+	const each = 4096
+	return localPorts(netns, fmt.Sprintf("%d\t%d", 32768+n*each, 32768+(n+1)*each-1))
+}
+
+func localPorts(netns, between string) error {
+	return inNetns(netns, func() error {
+		return setSysctls(map[string]string{"net.ipv4.ip_local_port_range": between})
+	})
 }
 
 // churn: every packet that arrived has one traversal, and none has another's.

@@ -44,7 +44,7 @@ type recordingsCheck struct {
 	seconds []string
 
 	list     []*verified         // what the oracle says of the cases that both nodes recorded
-	lost     string              // the client's address of the SYN that was lost between them
+	lost     []string            // the clients' addresses of the SYNs that were lost between them
 	together []*events.Traversal // of both nodes
 }
 
@@ -167,7 +167,7 @@ func (r *recordingsCheck) pair() error {
 	if r.list, err = readResults(results); err != nil {
 		return err
 	}
-	if err := r.loseSYN(); err != nil {
+	if err := r.loseSYNs(); err != nil {
 		return err
 	}
 	// Both at once: to detach takes its time.
@@ -207,8 +207,12 @@ func (r *recordingsCheck) ready(recorders []*session, names ...string) error {
 // short that the client does not send it again.
 const lostWait = 700 * time.Millisecond
 
-// loseSYN sends one SYN from n1 to a pod on n2 that the network has no route to.
-func (r *recordingsCheck) loseSYN() (err error) {
+// lostSYNs: on preemptible kernels a hook is left out now and then, on n2 too,
+// and near that moment nothing is claimed. Not near each of several.
+const lostSYNs = 3
+
+// loseSYNs sends SYNs from n1 to a pod on n2 that the network has no route to.
+func (r *recordingsCheck) loseSYNs() (err error) {
 	n2, err := findNode("n2")
 	if err != nil {
 		return err
@@ -224,15 +228,24 @@ func (r *recordingsCheck) loseSYN() (err error) {
 		vpc.route(route)
 		err = errors.Join(err, vpc.err)
 	}()
+	for range lostSYNs {
+		if err := r.loseSYN(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recordingsCheck) loseSYN() error {
 	// Only from then on is a packet missed.
 	missed := time.After(lostWait)
-	err = inNetns("centos", func() error {
+	err := inNetns("centos", func() error {
 		conn, local, err := dial("tcp", vipNginx1+":80", lostWait)
 		if err == nil {
 			conn.Close()
 			return errors.New("a connection was made although the network has no route")
 		}
-		r.lost = local
+		r.lost = append(r.lost, local)
 		return nil
 	})
 	<-missed
@@ -240,10 +253,10 @@ func (r *recordingsCheck) loseSYN() (err error) {
 }
 
 // isBeside says whether a packet comes beside those of the cases: the network's
-// answer to the SYN that it has no route for, and redirects of case 9, whose
+// answer to a SYN that it has no route for, and redirects of case 9, whose
 // packets n1 sends back where they came from.
 func (r *recordingsCheck) isBeside(t *events.Traversal) bool {
-	return strings.HasPrefix(t.ICMP, "5/") || t.ICMP == "3/0" && t.Src.IP == gateway && t.Dst.IP == hostOf(r.lost)
+	return strings.HasPrefix(t.ICMP, "5/") || t.ICMP == "3/0" && t.Src.IP == gateway && t.Dst.IP == hostOf(r.lost[0])
 }
 
 // alone compares what one node recorded with its part of the cases, and with what
@@ -261,17 +274,17 @@ func (r *recordingsCheck) alone(node string, live *session) error {
 		if r.isBeside(t) {
 			return true
 		}
-		if address(t.Src) != r.lost {
+		if !slices.Contains(r.lost, address(t.Src)) {
 			return false
 		}
 		lost++
 		if t.Verdict != events.LeftNode || t.Node != node {
-			r.fault("%s alone: the lost SYN: %s, %s", node, t.Node, t.Summary)
+			r.fault("%s alone: a lost SYN: %s, %s", node, t.Node, t.Summary)
 		}
 		return true
 	})
-	if want := map[string]int{"n1": 1, "n2": 0}[node]; lost != want {
-		r.fault("%s alone: the lost SYN is there %d times, want %d", node, lost, want)
+	if want := map[string]int{"n1": lostSYNs, "n2": 0}[node]; lost != want {
+		r.fault("%s alone: %d lost SYNs, want %d", node, lost, want)
 	}
 	r.faults = append(r.faults, compareNode(node, r.list, all)...)
 	r.fact("%s alone: %d traversals", node, len(all)+lost)
@@ -289,7 +302,7 @@ func (r *recordingsCheck) report() error {
 		return err
 	}
 	if !bytes.Contains(page, []byte("never arrived at n2")) || !bytes.Contains(page, []byte("</html>")) {
-		r.fault("the page is not whole, or does not tell of the lost SYN")
+		r.fault("the page is not whole, or does not tell of a lost SYN")
 	}
 	r.fact("report: %d bytes", len(page))
 	return nil

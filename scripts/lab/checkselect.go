@@ -85,7 +85,10 @@ func normalised(v *verified) (map[string]string, error) {
 		n.ID, n.Flow, n.CausedBy, n.Causes = "", "", "", nil
 		n.Length = 0
 		n.Src.Process, n.Src.PID, n.Dst.Process, n.Dst.PID = "", 0, "", 0
-		n.Notes = slices.DeleteFunc(slices.Clone(n.Notes), func(s string) bool { return strings.Contains(s, "cop") || strings.HasPrefix(s, "waited ") })
+		n.Notes = slices.DeleteFunc(slices.Clone(n.Notes), func(s string) bool {
+			// A machine that is slow sends again what had arrived.
+			return strings.Contains(s, "cop") || strings.HasPrefix(s, "waited ") || discarded(s)
+		})
 		n.Conntrack = nil
 		n.Time = time.Time{}
 		n.NAT = timeless(n.NAT)
