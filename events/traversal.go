@@ -177,6 +177,32 @@ type Namespace struct {
 // AddressNames are the names an address has.
 type AddressNames struct {
 	Pod, Service, Node string
+	// Stale: whoever told the names has not been heard of since, or the pod is
+	// gone.
+	Stale bool
+}
+
+// ServiceNames is what Names may also be: they know about services.
+type ServiceNames interface {
+	// Service tells about the virtual service at an address, as packets find it
+	// that come to a node (a pod's packets to its own node).
+	Service(ip string, port uint16, proto uint8, node string) (ServiceFacts, bool)
+}
+
+// ServiceFacts explain what became of a packet to a virtual service.
+type ServiceFacts struct {
+	Name     string `json:"name"`   // namespace/name
+	Port     string `json:"port"`   // name of the port, or its number
+	Type     string `json:"type"`   // ClusterIP, NodePort or LoadBalancer
+	Policy   string `json:"policy"` // Local or Cluster: which endpoints packets to this address may go to
+	Affinity bool   `json:"affinity,omitempty"`
+	// How many ready endpoints are on the node and elsewhere, and how many others
+	// there are.
+	Here        int  `json:"here"`
+	Elsewhere   int  `json:"elsewhere"`
+	Terminating int  `json:"terminating"`
+	NotReady    int  `json:"not_ready"`
+	Stale       bool `json:"stale,omitempty"`
 }
 
 // Names tells the model what the kernel's numbers stand for. Implementations
