@@ -26,8 +26,8 @@ const ip6Header = 40
 // ip4Header is the size in bytes of the IPv4 header without options.
 const ip4Header = 20
 
-// Expr is a parsed expression. It is immutable and safe for concurrent use. A
-// nil *Expr matches every packet.
+// Expr is a parsed expression. It is safe for concurrent use and immutable, but
+// for the members of its sets. A nil *Expr matches every packet.
 type Expr struct {
 	root Node
 }

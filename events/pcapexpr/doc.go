@@ -42,6 +42,12 @@
 // and a protocol such as tcp or ip6 proto also looks behind one fragment
 // header; tcp[..] and the like are IPv4 only, icmp6[..] is IPv6 only.
 //
+// # Sets
+//
+// The language has no word for a [Set]: the ends that a name stands for, which
+// change while packets are matched. [SrcIn] and [DstIn] make conditions of one,
+// to be joined with parsed expressions.
+//
 // # Differences from tcpdump
 //
 //   - The link layer is not seen: ether, arp, mpls, bare broadcast and the like

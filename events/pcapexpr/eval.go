@@ -112,6 +112,8 @@ func (p *packet) evalHeader(n Node) verdict {
 		return verdictOf(p.hdr[at] >= from)
 	case *PortNode:
 		return p.evalPort(n)
+	case *SetNode:
+		return p.evalSet(n)
 	case *RelNode:
 		return p.evalRel(n)
 	}

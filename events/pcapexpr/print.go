@@ -9,7 +9,8 @@ import (
 )
 
 // String returns the expression in a form [Parse] turns into an equal one, with
-// all inherited qualifiers written out. It is empty for [All].
+// all inherited qualifiers written out. It is empty for [All]. Only a [Set] has no
+// such form: it is called by its name.
 func (e *Expr) String() string {
 	var b strings.Builder
 	printNode(&b, e.Root())
@@ -33,6 +34,8 @@ func printNode(b *strings.Builder, n Node) {
 		printNet(b, n)
 	case *PortNode:
 		printPort(b, n)
+	case *SetNode:
+		b.WriteString(n.Dir.words() + "in " + n.Set.name)
 	case *ProtoNode:
 		printProto(b, n)
 	case *VersionNode:

@@ -98,6 +98,8 @@ func (t Tuple) eval(n Node) (v Tri, mayReject bool) {
 		return t.evalNet(n), false
 	case *PortNode:
 		return t.evalPort(n), false
+	case *SetNode:
+		return t.evalSet(n), false
 	case *ProtoNode:
 		return t.evalProto(n), false
 	case *VersionNode:
