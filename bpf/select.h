@@ -4,7 +4,7 @@
 #ifndef STACKHOP_SELECT_H
 #define STACKHOP_SELECT_H
 
-#include "parse.h"
+#include "target.h"
 
 /*
  * The user's expression. User space replaces this body with the compiled
@@ -68,6 +68,8 @@ static __noinline int matches(u64 skb, u32 at_data)
 	in.vlan = want_vlan ? vlan_of(skb) : -1;
 	if (in.vlan >= 0)
 		in.vlan &= 0xfff;
+	if (targets)
+		find_sets(&in, s.start);
 	return sel_match(&in);
 }
 

@@ -15,6 +15,7 @@ const (
 	MapPackets = "sh_packets"
 	MapFlows   = "sh_flows"
 	MapVia     = "sh_via"
+	MapTargets = "sh_targets"
 )
 
 // Slots of struct hook_args (hook.h), byte offsets.

@@ -15,12 +15,12 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{MapRings, MapPackets, MapFlows, MapVia} {
+	for _, name := range []string{MapRings, MapPackets, MapFlows, MapVia, MapTargets} {
 		if spec.Maps[name] == nil {
 			t.Errorf("no map %s", name)
 		}
 	}
-	for _, name := range []string{"enabled", "select_all", "prove_identity", "count_hits", "stats", "hits"} {
+	for _, name := range []string{"enabled", "select_all", "prove_identity", "count_hits", "targets", "target_bits", "stats", "hits"} {
 		if spec.Variables[name] == nil {
 			t.Errorf("no variable %s", name)
 		}

@@ -19,6 +19,7 @@ const (
 	stackhopMapShFlows       = "sh_flows"
 	stackhopMapShPackets     = "sh_packets"
 	stackhopMapShRings       = "sh_rings"
+	stackhopMapShTargets     = "sh_targets"
 	stackhopMapShVia         = "sh_via"
 	stackhopProgAnswer       = "answer"
 	stackhopProgClone        = "clone"
@@ -55,6 +56,8 @@ const (
 	stackhopVarSelectAll     = "select_all"
 	stackhopVarSnap          = "snap"
 	stackhopVarStats         = "stats"
+	stackhopVarTargetBits    = "target_bits"
+	stackhopVarTargets       = "targets"
 	stackhopVarTracked       = "tracked"
 	stackhopVarTypedSkb      = "typed_skb"
 	stackhopVarViaUsed       = "via_used"
@@ -132,6 +135,7 @@ type stackhopMapSpecs struct {
 	ShFlows   *ebpf.MapSpec `ebpf:"sh_flows"`
 	ShPackets *ebpf.MapSpec `ebpf:"sh_packets"`
 	ShRings   *ebpf.MapSpec `ebpf:"sh_rings"`
+	ShTargets *ebpf.MapSpec `ebpf:"sh_targets"`
 	ShVia     *ebpf.MapSpec `ebpf:"sh_via"`
 }
 
@@ -155,6 +159,8 @@ type stackhopVariableSpecs struct {
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
 	Snap          *ebpf.VariableSpec `ebpf:"snap"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
+	TargetBits    *ebpf.VariableSpec `ebpf:"target_bits"`
+	Targets       *ebpf.VariableSpec `ebpf:"targets"`
 	Tracked       *ebpf.VariableSpec `ebpf:"tracked"`
 	TypedSkb      *ebpf.VariableSpec `ebpf:"typed_skb"`
 	ViaUsed       *ebpf.VariableSpec `ebpf:"via_used"`
@@ -185,6 +191,7 @@ type stackhopMaps struct {
 	ShFlows   *ebpf.Map `ebpf:"sh_flows"`
 	ShPackets *ebpf.Map `ebpf:"sh_packets"`
 	ShRings   *ebpf.Map `ebpf:"sh_rings"`
+	ShTargets *ebpf.Map `ebpf:"sh_targets"`
 	ShVia     *ebpf.Map `ebpf:"sh_via"`
 }
 
@@ -193,6 +200,7 @@ func (m *stackhopMaps) Close() error {
 		m.ShFlows,
 		m.ShPackets,
 		m.ShRings,
+		m.ShTargets,
 		m.ShVia,
 	)
 }
@@ -217,6 +225,8 @@ type stackhopVariables struct {
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
 	Snap          *ebpf.Variable `ebpf:"snap"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
+	TargetBits    *ebpf.Variable `ebpf:"target_bits"`
+	Targets       *ebpf.Variable `ebpf:"targets"`
 	Tracked       *ebpf.Variable `ebpf:"tracked"`
 	TypedSkb      *ebpf.Variable `ebpf:"typed_skb"`
 	ViaUsed       *ebpf.Variable `ebpf:"via_used"`

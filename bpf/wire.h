@@ -106,7 +106,8 @@ struct sel_input {
 	u32 valid;
 	u32 len; /* network-layer length */
 	s32 vlan; /* VLAN id, -1: untagged */
-	u32 pad;
+	u16 src_sets; /* bit i: the source is in set i of the expression */
+	u16 dst_sets;
 };
 _Static_assert(sizeof(struct sel_input) == 144, "sel_input");
 

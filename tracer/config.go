@@ -25,7 +25,8 @@ const (
 // refused; set Select or All.
 type Config struct {
 	// Select is the packets to follow. A packet that it matches at any hook is
-	// followed everywhere, and so is its connection.
+	// followed everywhere, and so is its connection. When the members of its sets
+	// change, UpdateSets has to be called.
 	Select *pcapexpr.Expr
 	// All follows every packet. Select must be nil.
 	All bool

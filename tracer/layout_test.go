@@ -64,7 +64,7 @@ func TestSizes(t *testing.T) {
 	for name, want := range map[string]int{
 		"event": bpf.EventSize, "event_header": bpf.EventHeaderSize, "event_ct": bpf.EventCTSize,
 		"hook_args": bpf.ArgsSize, "sel_input": pcapbpf.InputSize, "tuple": 40, "headers": 112,
-		"stats": int(unsafe.Sizeof(bpf.Stats{})), "flow": int(unsafe.Sizeof(flowValue{})), "via": int(unsafe.Sizeof(viaKey{})),
+		"stats": int(unsafe.Sizeof(bpf.Stats{})), "flow": int(unsafe.Sizeof(flowValue{})), "via": int(unsafe.Sizeof(viaKey{})), "target": int(unsafe.Sizeof(targetKey{})),
 	} {
 		if got := int(kernelStruct(t, name).Size); got != want {
 			t.Errorf("struct %s has %d bytes, Go takes it for %d", name, got, want)
@@ -106,7 +106,7 @@ func TestStatsLayout(t *testing.T) {
 	}
 }
 
-func TestFlowAndViaLayout(t *testing.T) {
+func TestMapLayout(t *testing.T) {
 	tests := []struct {
 		name, member string
 		offset       uintptr
@@ -119,6 +119,9 @@ func TestFlowAndViaLayout(t *testing.T) {
 		{"via", "port", unsafe.Offsetof(viaKey{}.port)},
 		{"via", "proto", unsafe.Offsetof(viaKey{}.proto)},
 		{"via", "family", unsafe.Offsetof(viaKey{}.family)},
+		{"target", "addr", unsafe.Offsetof(targetKey{}.addr)},
+		{"target", "port", unsafe.Offsetof(targetKey{}.port)},
+		{"target", "family", unsafe.Offsetof(targetKey{}.family)},
 	}
 	for _, tt := range tests {
 		if got, _ := member(t, kernelStruct(t, tt.name), tt.member); got != int(tt.offset) {

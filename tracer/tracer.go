@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,10 +32,15 @@ type Tracer struct {
 	rings  *rings
 	tc     *tcAttacher
 	names  *inventory
-	via    map[viaKey]bool
 	clock  clock
 
 	delivered, malformed uint64
+
+	// update is of what the kernel's maps are known to hold. Close waits for it,
+	// and whoever needs mu as well takes this one first.
+	update  sync.Mutex
+	via     map[viaKey]bool
+	targets targetMap
 
 	mu     sync.Mutex // of closed, and of hooks once Run may replace some
 	closed bool
@@ -91,6 +95,9 @@ func (t *Tracer) setUp() error {
 	if err := t.load(); err != nil {
 		return err
 	}
+	if err := t.updateTargets(); err != nil {
+		return err
+	}
 	if err := t.loader.attachAll(t.wanted()); err != nil {
 		return err
 	}
@@ -143,7 +150,7 @@ func (t *Tracer) load() error {
 	}
 	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0,
 		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
-		"want_vlan": b2u(t.cfg.Select != nil && strings.Contains(t.cfg.Select.String(), "vlan"))}
+		"want_vlan": b2u(t.cfg.Select.ReadsVLAN()), "targets": b2u(len(t.cfg.Select.Sets()) > 0)}
 	if t.cfg.Record {
 		set["record"], set["snap"], set["room"] = 1, uint32(t.cfg.SnapLen), uint32(max(t.cfg.SnapLen, headerRoom))
 	}
@@ -162,6 +169,9 @@ func (t *Tracer) load() error {
 	possible, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
+	}
+	if set["targets"] == 0 {
+		spec.Maps[bpf.MapTargets].MaxEntries = 1
 	}
 	spec.Maps[bpf.MapPackets].MaxEntries = uint32(t.cfg.MaxPackets)
 	spec.Maps[bpf.MapRings].MaxEntries = uint32(possible)
@@ -298,6 +308,8 @@ func (t *Tracer) Stats() Stats {
 
 // Close detaches everything. It may be called more than once.
 func (t *Tracer) Close() error {
+	t.update.Lock()
+	defer t.update.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -315,6 +327,12 @@ func (t *Tracer) Close() error {
 		t.state.coll.Close()
 	}
 	return nil
+}
+
+func (t *Tracer) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
 }
 
 // notRun is how often the kernel left a program out because the same one was

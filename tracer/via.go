@@ -63,6 +63,13 @@ func leadsTo(e *pcapexpr.Expr, s virtualService) bool {
 
 // updateVia brings sh_via up to date with the services of all namespaces.
 func (t *Tracer) updateVia() error {
+	t.update.Lock()
+	defer t.update.Unlock()
+	return t.findVia()
+}
+
+// findVia is updateVia for whoever holds t.update.
+func (t *Tracer) findVia() error {
 	if t.cfg.Select == nil {
 		return nil
 	}

@@ -12,7 +12,8 @@
 //		__u32 valid;    // available bytes of hdr, at most 128
 //		__u32 len;      // bytes of the packet from the network header on
 //		__s32 vlan;     // VLAN id (other bits of the tag do not matter), or -1
-//		__u32 pad;
+//		__u16 src_sets; // bit i: the source is in set i of the expression
+//		__u16 dst_sets; // the same for the destination
 //	};
 //
 // All of it must be initialised and it must be aligned to four bytes. Numbers
@@ -42,13 +43,19 @@ const (
 	offValid = 128
 	offLen   = 132
 	offVLAN  = 136
+
+	offSrcSets = 140
+	offDstSets = 142
 )
+
+// MaxSets is how many sets an expression may ask for.
+const MaxSets = 8
 
 // MaxInstructions is how large a compiled subprogram may get.
 const MaxInstructions = 4096
 
 // ErrTooLarge is wrapped by the error [Compile] returns for an expression that
-// needs more instructions or more stack than a subprogram may have.
+// needs more instructions or more stack than a subprogram may have, or more sets.
 var ErrTooLarge = errors.New("filter expression too large")
 
 // Registers with a fixed use; R0 and R2 to R5 are scratch.
@@ -78,6 +85,8 @@ type compiler struct {
 	l4Words []int
 	l4Ports bool // ports are looked at, so IPv6 counts too
 
+	sets []*pcapexpr.Set // the i-th is told by bit i
+
 	usesVersion, usesValid bool
 	err                    error
 }
@@ -86,9 +95,15 @@ type compiler struct {
 // every packet. They use R0 to R9 and at most 64 bytes of stack, call nothing,
 // only jump forward, carry no symbols or references and end with Exit. The
 // caller gives the first instruction the symbol and type of the subprogram.
+//
+// The sets of e are numbered as [pcapexpr.Expr.Sets] lists them. Which of them a
+// packet's ends are in is not the subprogram's work: it is told.
 func Compile(e *pcapexpr.Expr) (asm.Instructions, error) {
 	root := reorder(e.Root())
-	c := &compiler{}
+	c := &compiler{sets: e.Sets()}
+	if len(c.sets) > MaxSets {
+		return nil, fmt.Errorf("%w: it has %d sets of addresses that may change, of at most %d", ErrTooLarge, len(c.sets), MaxSets)
+	}
 	c.planL4(root)
 	yes := c.newLabel()
 	c.fail = c.newLabel()
@@ -139,7 +154,7 @@ func cost(n pcapexpr.Node) int {
 		return total
 	}
 	switch n := n.(type) {
-	case *pcapexpr.VersionNode:
+	case *pcapexpr.VersionNode, *pcapexpr.SetNode:
 		return 1
 	case *pcapexpr.VLANNode, *pcapexpr.MulticastNode:
 		return 2
@@ -206,6 +221,8 @@ func (c *compiler) gen(n pcapexpr.Node, f facts, yes, no, next label) (fy, fn fa
 		return c.genPorts([]pcapexpr.Node{n}, f, yes, no, next)
 	case *pcapexpr.RelNode:
 		return c.genRel(n, f, yes, no, next)
+	case *pcapexpr.SetNode:
+		return c.genSet(n, f, yes, no, next)
 	}
 	c.err = fmt.Errorf("compiling a filter expression: unknown node %T", n)
 	return f, f

@@ -4,6 +4,7 @@ package pcapbpf
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 
@@ -41,6 +42,17 @@ func (c *compiler) genVLAN(n *pcapexpr.VLANNode, f facts, yes, no, next label) (
 	c.jumpIf(cmp32(asm.JSLT, regA, 0), no)
 	c.emit(asm.And.Imm(regA, 0xfff))
 	c.branch(cmp(asm.JEq, regA, n.ID), yes, no, next)
+	return f, f
+}
+
+// genSet tests the bit of a set.
+func (c *compiler) genSet(n *pcapexpr.SetNode, f facts, yes, no, next label) (fy, fn facts) {
+	at := offSrcSets
+	if n.Dir == pcapexpr.DirDst {
+		at = offDstSets
+	}
+	c.emit(load(regA, at, asm.Half), asm.And.Imm(regA, 1<<slices.Index(c.sets, n.Set)))
+	c.branch(cmp(asm.JNE, regA, 0), yes, no, next)
 	return f, f
 }
 
