@@ -63,6 +63,9 @@ func (t *Traversal) add(p *Traversal, later uint64) {
 	}
 	t.Causes = append(t.Causes, p.Causes...)
 	t.CausesText = append(t.CausesText, p.CausesText...)
+	if t.Service == nil {
+		t.Service = p.Service
+	}
 	t.Notes = union(t.Notes, p.Notes)
 	t.NotObserved = union(t.NotObserved, p.NotObserved)
 	t.Parts = append(t.Parts, Part{p.Node, p.ID, p.Packets})
@@ -93,9 +96,12 @@ func (e *Endpoint) supplement(o *Endpoint) {
 	if e.IP != o.IP {
 		return
 	}
+	if e.Stale && !o.Stale && o.named() {
+		e.Pod, e.Service, e.Node, e.Stale = "", "", "", false // the other node knows better
+	}
 	for _, f := range [][2]*string{{&e.Pod, &o.Pod}, {&e.Service, &o.Service}, {&e.Node, &o.Node}} {
-		if *f[0] == "" {
-			*f[0] = *f[1]
+		if *f[0] == "" && *f[1] != "" {
+			*f[0], e.Stale = *f[1], e.Stale || o.Stale
 		}
 	}
 }

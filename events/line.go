@@ -25,6 +25,10 @@ type Renderer interface {
 //	    therefore icmp 3/3 reply 8.219.164.113 → 172.23.96.23, delivered (80bd…)
 //
 // Each line is written for grep: what belongs together stands in one line.
+// Behind an address stand its names: pod, service, node, process. "perhaps no
+// longer" says that the first three may be out of date: the pod is gone, or who
+// told of it has not been heard of since.
+//
 // "eth0 ↩ eth0" is a U-turn: the packet goes out by the device it came in by.
 type LineRenderer struct {
 	W     io.Writer
@@ -116,32 +120,35 @@ func protoText(t *Traversal) string {
 
 // endpointText is an address with the names that are known for it.
 func endpointText(e Endpoint, proto string) string {
-	var b strings.Builder
-	b.WriteString(addressText(e, proto))
-	sep := " ("
-	add := func(parts ...string) {
-		b.WriteString(sep)
-		for _, p := range parts {
-			b.WriteString(p)
-		}
-		sep = ", "
-	}
-	if e.Pod != "" {
-		add(Safe(e.Pod))
-	}
-	if e.Service != "" {
-		add("svc ", Safe(e.Service))
-	}
-	if e.Node != "" {
-		add("node ", Safe(e.Node))
-	}
+	process := ""
 	if e.Process != "" {
-		add(Safe(e.Process), " ", strconv.FormatUint(uint64(e.PID), 10))
+		process = Safe(e.Process) + " " + strconv.FormatUint(uint64(e.PID), 10)
 	}
-	if sep == ", " {
-		b.WriteByte(')')
+	return addressText(e, proto) + namesText(e.Pod, e.Service, e.Node, e.Stale, process)
+}
+
+// namesText is what an address is called, as it stands behind the address; empty:
+// nothing is known.
+func namesText(pod, service, node string, stale bool, process string) string {
+	var names []string
+	add := func(prefix, name string) {
+		if name != "" {
+			names = append(names, prefix+Safe(name))
+		}
 	}
-	return b.String()
+	add("", pod)
+	add("svc ", service)
+	add("node ", node)
+	if stale && len(names) > 0 {
+		names = append(names, "perhaps no longer")
+	}
+	if process != "" {
+		names = append(names, process)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 // addressText is IP:PORT, or the IP alone where there is no port. ICMP's
@@ -193,7 +200,9 @@ func natText(n *NAT) string {
 			from, to = fromSrc, toSrc
 		}
 	}
-	s := Safe(n.Kind) + " " + from + " → " + to
+	was, is := n.sides()
+	s := Safe(n.Kind) + " " + from + namesText("", was.Service, "", was.Stale, "") +
+		" → " + to + namesText(is.Pod, is.Service, is.Node, is.Stale, "")
 	if n.By != byUnknown {
 		s += " by " + Safe(n.By)
 	}
@@ -201,6 +210,16 @@ func natText(n *NAT) string {
 		s += " (masquerade)"
 	}
 	return s
+}
+
+// sides are the names of the end that a translation changed: those that it had
+// before, and has since.
+func (n *NAT) sides() (was, is AddressNames) {
+	is = AddressNames{Pod: n.Pod, Service: n.Service, Node: n.Node, Stale: n.Stale}
+	if n.Kind == kindDNAT {
+		was, is.Service = AddressNames{Service: n.Service, Stale: n.Stale}, ""
+	}
+	return was, is
 }
 
 // remarks are the sentences that only some traversals have: what the kernel

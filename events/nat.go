@@ -4,6 +4,7 @@ package events
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -71,8 +72,34 @@ func (b *builder) nat(hops []hop, i int, kind string, from, to Tuple, ports bool
 	if kind == kindSNAT && by == byConntrack && !hops[i].p.reply {
 		n.Masquerade = b.masqueraded(hops, i, to)
 	}
+	b.nameNAT(&n, from, to, ports)
 	return n, j
 }
+
+// nameNAT fills in what the end that a translation changed is called.
+func (b *builder) nameNAT(n *NAT, from, to Tuple, ports bool) {
+	ask := func(addr netip.Addr, port uint16) AddressNames {
+		if !ports {
+			port = 0
+		}
+		return b.s.names.Address(addr.String(), port)
+	}
+	var service, is AddressNames // whose n.Service is, and of the new end
+	if n.Kind == kindDNAT {
+		service, is = ask(from.Dst, from.DstPort), ask(to.Dst, to.DstPort)
+	} else {
+		is = ask(to.Src, to.SrcPort)
+		service = is
+	}
+	n.Service, n.Pod = service.Service, is.Pod
+	if is.ofNode() {
+		n.Node = is.Node
+	}
+	n.Stale = (service.Stale && n.Service != "") || (is.Stale && n.Pod+n.Node != "")
+}
+
+// ofNode says whether an address is a node's own, not one of a pod on it.
+func (n *AddressNames) ofNode() bool { return n.Node != "" && n.Pod == "" }
 
 // natCause finds who made the change that hop i was the first to show, in the
 // functions entered before it.
@@ -118,7 +145,8 @@ func (b *builder) masqueraded(hops []hop, i int, to Tuple) bool {
 			}
 		}
 	}
-	return b.s.names.Address(to.Src.String(), to.SrcPort).Node != ""
+	names := b.s.names.Address(to.Src.String(), to.SrcPort)
+	return names.ofNode()
 }
 
 // tunnelNear says whether the packet was at a tunnel's device just now.

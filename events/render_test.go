@@ -22,7 +22,7 @@ func examples() []*Traversal {
 	at := time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
 	client := Endpoint{IP: "172.23.96.23", Port: 33290, Pod: "default/centos", Process: "curl", PID: 541}
 	clientVisit := Visit{
-		Netns: 4026532544, Name: "centos", Kind: KindPod, Node: "n1", Entered: ViaSocket, Left: ViaDevice, Stacks: 1,
+		Netns: 4026532544, Name: "centos", Kind: KindPod, Node: "n1", Pod: "default/centos", Entered: ViaSocket, Left: ViaDevice, Stacks: 1,
 		Devices: []string{"eth0"}, EndNS: 31000,
 		Hooks: []HookVisit{{Hook: "__ip_local_out"}, {Hook: "net_dev_queue", NS: 12400, Device: "eth0"}, {Hook: "veth_xmit", NS: 31000, Device: "eth0"}},
 	}
@@ -41,16 +41,18 @@ func examples() []*Traversal {
 			},
 		}},
 		Conntrack: &CTSummary{Original: "172.23.96.23:33290→8.219.164.113:80", Reply: "8.219.164.113:80→172.23.96.23:33290", State: "new"},
+		Service:   &ServiceFacts{Name: "default/nginx1", Port: "http", Type: "LoadBalancer", Policy: PolicyLocal, Affinity: true, Elsewhere: 2, Stale: true},
+		Notes:     []string{"policy Local, 2 endpoints on other nodes, none here, by what the API server last said"},
 		Causes:    []string{"80bd"}, CausesText: []string{"icmp 3/3 reply 8.219.164.113 → 172.23.96.23, delivered"}, Complete: true,
 	}
 	answer := &Traversal{
 		Time: at.Add(90 * time.Microsecond), ID: "80bd", Node: "n1", Flow: "a91c", Direction: "reply", Proto: "icmp", ICMP: "3/3", Length: 88,
-		Src: Endpoint{IP: "8.219.164.113"}, Dst: Endpoint{IP: "172.23.96.23", Port: 7, Pod: "default/centos"},
+		Src: Endpoint{IP: "8.219.164.113"}, Dst: Endpoint{IP: "172.23.96.23", Port: 7, Pod: "default/centos", Stale: true},
 		Stacks: 1.5, L3Stacks: 1.5, Verdict: Delivered, Summary: "1.5 stacks, delivered to curl (541)",
 		DataLink: []string{"cni0", "vethcentos", "centos eth0"}, CausedBy: "7f3a", CausedByText: "tcp S 172.23.96.23:33290 → 8.219.164.113:80, terminated", Complete: true,
 	}
-	dnat := NAT{By: "ipvs", Kind: "dnat", Hook: "ip_vs_nat_xmit", NS: 40000, From: "172.23.96.23:40932→192.168.13.23:80", To: "172.23.96.23:40932→172.23.96.163:80"}
-	snat := NAT{By: "conntrack", Kind: "snat", Hook: "nf_nat_manip_pkt", NS: 41000, From: "172.23.96.23:40932→172.23.96.163:80", To: "10.0.0.180:1024→172.23.96.163:80", Masquerade: true}
+	dnat := NAT{By: "ipvs", Kind: "dnat", Hook: "ip_vs_nat_xmit", NS: 40000, From: "172.23.96.23:40932→192.168.13.23:80", To: "172.23.96.23:40932→172.23.96.163:80", Service: "default/nginx1", Pod: "default/nginx1a"}
+	snat := NAT{By: "conntrack", Kind: "snat", Hook: "nf_nat_manip_pkt", NS: 41000, From: "172.23.96.23:40932→172.23.96.163:80", To: "10.0.0.180:1024→172.23.96.163:80", Masquerade: true, Node: "n1", Stale: true}
 	translated := &Traversal{
 		Time: at.Add(time.Second), ID: "c0de", Node: "n1", Flow: "b22d", Direction: "request", Proto: "tcp", TCPFlags: "SA", Length: 60,
 		Src: client, Dst: Endpoint{IP: "192.168.13.23", Port: 80, Service: "default/nginx1"},
@@ -86,12 +88,13 @@ func hostile() *Traversal {
 	evil := "a\x1b]0;x\a\x1b[31m\nb\u202ec\xff\u009b" + strings.Repeat("z", 4096)
 	return &Traversal{
 		ID: evil, Node: evil, Flow: evil, Direction: "request", Proto: "tcp", TCPFlags: "S",
-		Src:     Endpoint{IP: "10.0.0.1", Port: 1, Pod: evil, Service: evil, Node: evil, Process: evil, PID: 1},
+		Src:     Endpoint{IP: "10.0.0.1", Port: 1, Pod: evil, Service: evil, Node: evil, Stale: true, Process: evil, PID: 1},
 		Dst:     Endpoint{IP: evil, Port: 2},
 		Verdict: Terminated, Summary: "terminated: " + evil, KernelReason: "R" + evil, Location: evil,
-		DataLink: []string{evil, evil}, NAT: []NAT{{By: "ipvs", Kind: "dnat", Hook: evil, From: evil, To: evil}},
+		DataLink: []string{evil, evil}, NAT: []NAT{{By: "ipvs", Kind: "dnat", Hook: evil, From: evil, To: evil, Service: evil, Pod: evil, Node: evil}},
+		Service: &ServiceFacts{Name: evil, Port: evil, Type: evil, Policy: evil},
 		Visits: []Visit{{
-			Name: evil, Kind: KindPod, Node: evil, Entered: ViaSocket, Left: ViaDevice, Devices: []string{evil},
+			Name: evil, Kind: KindPod, Node: evil, Pod: evil + "2", Entered: ViaSocket, Left: ViaDevice, Devices: []string{evil},
 			Hooks: []HookVisit{{Hook: evil, Device: evil, Detail: evil}, {Hook: "ip_rcv", Device: "eth0", Detail: "x"}},
 		}},
 		Conntrack: &CTSummary{Original: evil, Reply: evil, State: evil},

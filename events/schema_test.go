@@ -226,7 +226,7 @@ func TestSchemaNamesEveryField(t *testing.T) {
 	}{
 		"traversal": {*s, Traversal{}}, "endpoint": {s.Defs["endpoint"], Endpoint{}}, "visit": {s.Defs["visit"], Visit{}},
 		"nat": {s.Defs["nat"], NAT{}}, "hook": {*s.Defs["visit"].Properties["hooks"].Items, HookVisit{}},
-		"conntrack": {s.Properties["conntrack"], CTSummary{}},
+		"conntrack": {s.Properties["conntrack"], CTSummary{}}, "service": {s.Defs["service"], ServiceFacts{}},
 	} {
 		typ := reflect.TypeOf(c.v)
 		written := 0

@@ -64,8 +64,11 @@ type Traversal struct {
 	Visits       []Visit    `json:"visits"`
 	NAT          []NAT      `json:"nat"`
 	Conntrack    *CTSummary `json:"conntrack,omitempty"`
-	CausedBy     string     `json:"caused_by"`
-	Causes       []string   `json:"causes"`
+	// Service is what was known of the virtual service that a request was sent
+	// to, where it was translated or should have been.
+	Service  *ServiceFacts `json:"service,omitempty"`
+	CausedBy string        `json:"caused_by"`
+	Causes   []string      `json:"causes"`
 	// CausedByText and CausesText say in words what CausedBy and Causes name.
 	CausedByText string   `json:"caused_by_text,omitempty"`
 	CausesText   []string `json:"causes_text,omitempty"`
@@ -108,6 +111,9 @@ type Endpoint struct {
 	Pod     string `json:"pod,omitempty"`
 	Service string `json:"service,omitempty"`
 	Node    string `json:"node,omitempty"`
+	// Stale says that Pod, Service and Node may no longer be right, see
+	// AddressNames.Stale.
+	Stale   bool   `json:"stale,omitempty"`
 	Process string `json:"process,omitempty"`
 	PID     uint32 `json:"pid,omitempty"`
 }
@@ -118,6 +124,7 @@ type Visit struct {
 	Name     string      `json:"name"`
 	Kind     string      `json:"kind"`
 	Node     string      `json:"node,omitempty"`
+	Pod      string      `json:"pod,omitempty"` // namespace/name
 	Entered  string      `json:"entered"`
 	Left     string      `json:"left"` // socket, device, terminated, or unknown
 	Stacks   float64     `json:"stacks"`
@@ -147,6 +154,13 @@ type NAT struct {
 	From       string `json:"from"`
 	To         string `json:"to"`
 	Masquerade bool   `json:"masquerade,omitempty"`
+	// What is known of the end that it changed. Pod and Node (of an address that
+	// is a node's, not a pod's) name what it became. Service names what it was,
+	// for dnat, and what it became, for snat: the reply to a virtual service.
+	Service string `json:"service,omitempty"`
+	Pod     string `json:"pod,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Stale   bool   `json:"stale,omitempty"` // of one of them, see AddressNames.Stale
 }
 
 // CTSummary is a conntrack entry in words.
@@ -187,6 +201,14 @@ type ServiceNames interface {
 	// Service tells about the virtual service at an address, as packets find it
 	// that come to a node (a pod's packets to its own node).
 	Service(ip string, port uint16, proto uint8, node string) (ServiceFacts, bool)
+}
+
+// ProcessNames is what Names may also be: they know whose a process is. That
+// tells apart the pods that share their node's network namespace.
+type ProcessNames interface {
+	// PodOfProcess is the pod (namespace/name) that a process belongs to; empty:
+	// none, or not known.
+	PodOfProcess(pid uint32) string
 }
 
 // ServiceFacts explain what became of a packet to a virtual service.

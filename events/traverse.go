@@ -40,6 +40,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	b.causes(t, root, &r, index)
 	b.conclude(t, &r, &e, evicted)
 	t.Node = b.node(t.Visits)
+	b.service(t, &r)
 	if b.s.cfg.Wires {
 		b.wires(t, &r, &e)
 	}
@@ -115,11 +116,13 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 		}
 		if p, ok := b.sender(first); ok {
 			t.Src.Process, t.Src.PID = p.comm, p.pid
+			b.hostPod(&t.Src, first.netns)
 		}
 	}
 	if e.verdict == Delivered || deliveryStation[r.hops[e.at].station] {
 		if p, ok := b.receiver(r.hops, e.at); ok {
 			t.Dst.Process, t.Dst.PID = p.comm, p.pid
+			b.hostPod(&t.Dst, r.hops[e.at].netns)
 		}
 	}
 }
@@ -145,6 +148,18 @@ func (t *Traversal) take(h *Header) {
 func (b *builder) name(e *Endpoint) {
 	n := b.s.names.Address(e.IP, e.Port)
 	e.Pod, e.Service, e.Node = n.Pod, n.Service, n.Node
+	e.Stale = n.Stale && e.named()
+}
+
+// named says whether an address is called anything.
+func (e *Endpoint) named() bool { return e.Pod+e.Service+e.Node != "" }
+
+// hostPod fills in the pod of an end whose socket is in its node's own
+// namespace, by its process.
+func (b *builder) hostPod(e *Endpoint, netns uint32) {
+	if e.Pod == "" && b.s.names.Namespace(netns).Kind == KindNode {
+		e.Pod = PodOfProcess(b.s.names, e.PID)
+	}
 }
 
 // sender is the process that sent what begins with a hop.

@@ -83,7 +83,11 @@ func visitText(v *Visit) string {
 	if v.Name != "" {
 		b.WriteString(Safe(v.Name) + " ")
 	}
-	fmt.Fprintf(&b, "(netns %d", v.Netns)
+	b.WriteByte('(')
+	if v.Pod != "" && v.Pod != v.Name {
+		b.WriteString(Safe(v.Pod) + ", ")
+	}
+	fmt.Fprintf(&b, "netns %d", v.Netns)
 	if v.Node != "" && v.Node != v.Name {
 		b.WriteString(", node " + Safe(v.Node))
 	}
