@@ -47,6 +47,19 @@ type devKey struct{ netns, ifindex uint32 }
 // switchedNames are those of the part that is being read.
 type switchedNames struct{ events.Names }
 
+var (
+	_ events.ServiceNames = (*switchedNames)(nil)
+	_ events.ProcessNames = (*switchedNames)(nil)
+)
+
+// Service implements events.ServiceNames.
+func (n *switchedNames) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {
+	return events.ServiceOf(n.Names, ip, port, proto, node)
+}
+
+// PodOfProcess implements events.ProcessNames.
+func (n *switchedNames) PodOfProcess(pid uint32) string { return events.PodOfProcess(n.Names, pid) }
+
 // config is what a stitcher needs to know of the run.
 func (f *part) config(hooks []events.Hook, names events.Names) events.Config {
 	return events.Config{

@@ -4,6 +4,7 @@ package record
 
 import (
 	"bytes"
+	"os"
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
@@ -58,13 +59,17 @@ func fuzzRead(t *testing.T, data []byte) {
 	}
 }
 
-// seeds are recordings of captures.
+// seeds are recordings of captures, and one with names of services.
 func seeds(f *testing.F) (files [][]byte) {
 	for _, name := range []string{"6.12-case7.jsonl", "5.10-case4.jsonl", "7-case10.jsonl", "script-*.jsonl"} {
 		w := mixed(f, name, 1, 1, 0)
 		files = append(files, w.small(f, 20), w.small(f, 1000))
 	}
-	return files
+	data, err := os.ReadFile("testdata/v1.1.hop")
+	if err != nil {
+		f.Fatal(err)
+	}
+	return append(files, data)
 }
 
 // FuzzReader: no file makes the reader panic.

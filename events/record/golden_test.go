@@ -31,6 +31,13 @@ func (d *teller) Tick(now uint64)  { fmt.Fprintf(d, "tick %d\n", now); d.stitche
 func (d *teller) Facts(f *Facts)   { d.json("facts", f) }
 func (d *teller) Status(s *Status) { d.json("status", s) }
 
+// Name writes down what version 1.1 added.
+func (d *teller) Name(n *Name) {
+	if n.Service != nil || n.Task != nil || (n.Address != nil && n.Address.Stale) {
+		d.json("name", n)
+	}
+}
+
 func (d *teller) json(what string, v any) {
 	b, err := json.Marshal(v)
 	fmt.Fprintln(d, what, string(b), err)
@@ -71,7 +78,7 @@ func (d *teller) Write(b []byte) (int, error) { return d.Builder.Write(b) }
 // TestGolden: a recording of each version of the format that was ever released
 // is read forever: the same events, the same traversals.
 func TestGolden(t *testing.T) {
-	for _, file := range []string{"testdata/v1.hop"} {
+	for _, file := range []string{"testdata/v1.hop", "testdata/v1.1.hop"} {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			if errors.Is(err, fs.ErrNotExist) && *update {
@@ -125,16 +132,38 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
+// knowing are names that also know what version 1.1 added.
+type knowing struct{ events.Names }
+
+func (k knowing) Address(ip string, port uint16) events.AddressNames {
+	a := k.Names.Address(ip, port)
+	a.Stale = a.Pod != ""
+	return a
+}
+
+func (knowing) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {
+	if ip != "8.219.164.113" || port != 80 || proto != 6 || node != "n1" {
+		return events.ServiceFacts{}, false
+	}
+	return events.ServiceFacts{
+		Name: "default/nginx1-local", Port: "http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true, Elsewhere: 2, NotReady: 1,
+	}, true
+}
+
+func (knowing) PodOfProcess(pid uint32) string { return fmt.Sprint("default/host-", pid) }
+
 // goldenRecording makes a recording with something of everything.
 func goldenRecording(t *testing.T) []byte {
-	w := mixed(t, "6.12-case[67].jsonl", 1, 20, 0)
+	w := mixed(t, "6.12-case7.jsonl", 1, 20, 0)
 	var buf bytes.Buffer
-	w.meta.Args, w.meta.Filter = []string{"stackhop", "record", "-w", "v1.hop"}, "tcp port 80"
+	w.meta.Args, w.meta.Filter = []string{"stackhop", "record", "-w", "x.hop"}, "tcp port 80"
 	wr, err := NewWriter(&buf, w.meta)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wr.Names(w.names)
+	names := wr.Names(knowing{w.names})
+	names.PodOfProcess(77)
+	s := events.NewStitcher(events.Config{Hooks: hooksOf(w.meta), Names: names, HasFunctions: true}, func(*events.Traversal) {})
 	facts := &Facts{
 		Services: []Service{{Netns: 4026532160, Proto: 6, Addr: netip.MustParseAddrPort("8.219.164.113:80"), Scheduler: "rr", Destinations: []Destination{}}},
 		Sysctls:  []Sysctl{{4026532160, "net.ipv4.ip_forward", "1"}},
@@ -145,18 +174,21 @@ func goldenRecording(t *testing.T) []byte {
 	begin := w.events[0].Time
 	for i := range w.events {
 		e := &w.events[i]
+		s.Add(e)
 		wr.Event(e)
 		if i%50 == 49 {
+			s.Advance(e.Time + 100)
 			wr.Tick(e.Time + 100)
 		}
 		if i%200 == 199 {
-			s := &Status{Clock: ClockPair{e.Time, int64(e.Time)}, Since: begin, Matched: 200, Delivered: 200} //nolint:gosec // small
-			if err := wr.Status(s); err != nil {
+			st := &Status{Clock: ClockPair{e.Time, int64(e.Time)}, Since: begin, Matched: 200, Delivered: 200} //nolint:gosec // small
+			if err := wr.Status(st); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	wr.Event(&events.Event{Packet: 1, Seq: 1}) // from elsewhere
+	s.Flush()
 	if err := wr.Close(&End{Matched: uint64(len(w.events)), Reason: "done"}); err != nil {
 		t.Fatal(err)
 	}

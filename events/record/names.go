@@ -50,6 +50,8 @@ type Name struct {
 	Process   *ProcessName   `json:"proc,omitempty"`
 	Symbol    *SymbolName    `json:"sym,omitempty"`
 	Reason    *ReasonName    `json:"reason,omitempty"`
+	Service   *ServiceName   `json:"service,omitempty"`
+	Task      *TaskName      `json:"task,omitempty"`
 }
 
 // NamespaceName is an events.Namespace.
@@ -83,6 +85,7 @@ type AddressName struct {
 	Pod     Text    `json:"pod,omitempty"`
 	Service Text    `json:"svc,omitempty"`
 	Node    Text    `json:"node,omitempty"`
+	Stale   bool    `json:"stale,omitempty"`
 }
 
 // ProcessName names the owner of a socket.
@@ -140,6 +143,8 @@ type book struct {
 	processes map[uint32]process
 	symbols   map[uint64]string
 	reasons   map[uint32]string
+	services  map[serviceKey]events.ServiceFacts
+	tasks     map[uint32]string // pods, by process
 	size      int
 }
 
@@ -156,6 +161,7 @@ func (b *book) forget() {
 		spaces: map[uint32]events.Namespace{}, devices: map[devKey]events.Device{},
 		addresses: map[addrKey]events.AddressNames{}, ports: map[string][]uint16{},
 		processes: map[uint32]process{}, symbols: map[uint64]string{}, reasons: map[uint32]string{},
+		services: map[serviceKey]events.ServiceFacts{}, tasks: map[uint32]string{},
 	}
 }
 
@@ -197,6 +203,14 @@ func (b *book) put(n *Name) error {
 		b.reasons[v.Reason] = string(v.Name)
 		said++
 	}
+	if v := n.Service; v != nil {
+		b.putService(v)
+		said++
+	}
+	if v := n.Task; v != nil {
+		b.tasks[v.PID] = string(v.Pod)
+		said++
+	}
 	if said > 1 {
 		return errName
 	}
@@ -214,7 +228,7 @@ func (b *book) putDevice(v *DeviceName) {
 }
 
 func (b *book) putAddress(v *AddressName) {
-	ip, names := string(v.IP), events.AddressNames{Pod: string(v.Pod), Service: string(v.Service), Node: string(v.Node)}
+	ip, names := string(v.IP), events.AddressNames{Pod: string(v.Pod), Service: string(v.Service), Node: string(v.Node), Stale: v.Stale}
 	if v.Port == nil {
 		for _, p := range b.ports[ip] {
 			delete(b.addresses, addrKey{ip, int32(p)})
@@ -256,6 +270,12 @@ func (n *Name) cost() int {
 	}
 	if v := n.Reason; v != nil {
 		add(v.Name)
+	}
+	if v := n.Service; v != nil {
+		add(v.IP, v.On, v.Name, v.PortName, v.Type, v.Policy)
+	}
+	if v := n.Task; v != nil {
+		add(v.Pod)
 	}
 	return size
 }

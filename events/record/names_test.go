@@ -53,7 +53,21 @@ func (f *fickle) Address(ip string, port uint16) events.AddressNames {
 	if port%2 == 1 {
 		return events.AddressNames{Service: f.text("svc " + ip)}
 	}
-	return events.AddressNames{Pod: f.text("pod " + ip), Node: "n"}
+	return events.AddressNames{Pod: f.text("pod " + ip), Node: "n", Stale: f.now%8 < 4}
+}
+func (f *fickle) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {
+	f.asked()
+	if (f.now/6)%4 == 2 {
+		return events.ServiceFacts{}, false
+	}
+	return events.ServiceFacts{
+		Name: f.text("service " + ip), Port: fmt.Sprint(port), Type: "NodePort", Policy: node, Affinity: proto == 6,
+		Here: f.now % 3, Elsewhere: 1000, Terminating: int(port), NotReady: f.now % 2, Stale: f.now%10 < 5,
+	}, true
+}
+func (f *fickle) PodOfProcess(pid uint32) string {
+	f.asked()
+	return f.text(fmt.Sprint("pod of ", pid))
 }
 func (f *fickle) Process(inode uint32) (string, uint32, bool) {
 	f.asked()
@@ -88,7 +102,7 @@ func (a *asker) ask() {
 	for range 1 + a.rnd.IntN(a.most) {
 		n := uint32(a.rnd.IntN(3)) //nolint:gosec // small
 		var s string
-		switch a.rnd.IntN(6) {
+		switch a.rnd.IntN(8) {
 		case 0:
 			d, ok := a.names.Device(n, n)
 			s = fmt.Sprint(d, ok)
@@ -106,6 +120,11 @@ func (a *asker) ask() {
 			s = a.names.Symbol(uint64(n))
 		case 5:
 			s = a.names.DropReason(n)
+		case 6:
+			f, ok := events.ServiceOf(a.names, fmt.Sprintf("10.0.0.%d", n), uint16(a.rnd.IntN(a.ports)), 6*uint8(n%2), fmt.Sprint("n", n)) //nolint:gosec // small
+			s = fmt.Sprint(f, ok)
+		case 7:
+			s = events.PodOfProcess(a.names, n)
 		}
 		a.answers = append(a.answers, s)
 	}

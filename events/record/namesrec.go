@@ -40,6 +40,7 @@ type question struct {
 	of   asking
 	n, m uint64
 	ip   string
+	node string
 }
 
 type asking uint8
@@ -52,6 +53,8 @@ const (
 	askProcess
 	askSymbol
 	askReason
+	askService
+	askTask // the pod of a process
 )
 
 var _ events.Names = (*NamesRecorder)(nil)
@@ -137,7 +140,7 @@ func (r *NamesRecorder) Address(ip string, port uint16) events.AddressNames {
 		// A name at all ports would change what was answered for other ports.
 		alone := r.first(question{of: askAnyPort, ip: ip})
 		if a := r.inner.Address(ip, port); a != r.book.Address(ip, port) {
-			n := &AddressName{IP: Text(ip), Pod: Text(a.Pod), Service: Text(a.Service), Node: Text(a.Node)}
+			n := &AddressName{IP: Text(ip), Pod: Text(a.Pod), Service: Text(a.Service), Node: Text(a.Node), Stale: a.Stale}
 			if _, ok := r.book.addresses[addrKey{ip, -1}]; !alone || (ok && len(r.book.ports[ip]) < maxPorts) {
 				n.Port = &port
 			}

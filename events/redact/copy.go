@@ -164,7 +164,25 @@ func (r *Redactor) Name(n record.Name) (record.Name, bool) {
 		s := *n.Symbol
 		s.Addr, s.Name = r.Location(s.Addr), record.Text(r.Symbol(string(s.Name)))
 		n.Symbol = &s
+	case n.Service != nil:
+		return r.serviceName(n)
+	case n.Task != nil:
+		n.Task = &record.TaskName{PID: r.PID(n.Task.PID), Pod: r.object(n.Task.Pod)}
 	}
+	return n, true
+}
+
+func (r *Redactor) serviceName(n record.Name) (record.Name, bool) {
+	s := *n.Service
+	ip, err := netip.ParseAddr(string(s.IP))
+	if err != nil {
+		n.Service = nil
+		return n, n.Forget
+	}
+	f := r.ServiceFacts(events.ServiceFacts{Name: string(s.Name), Port: string(s.PortName), Type: string(s.Type), Policy: string(s.Policy)})
+	s.IP, s.Port, s.On = record.Text(r.Addr(ip).String()), r.Port(s.Port), r.object(s.On)
+	s.Name, s.PortName, s.Type, s.Policy = record.Text(f.Name), record.Text(f.Port), record.Text(f.Type), record.Text(f.Policy)
+	n.Service = &s
 	return n, true
 }
 

@@ -30,9 +30,10 @@ func recorded(t testing.TB, c *events.Capture, r *Redactor) []byte {
 	for _, h := range c.Header.Hooks {
 		m.Hooks = append(m.Hooks, record.Hook{ID: h.ID, Name: h.Name, Station: h.Station})
 	}
-	names, facts := c.Names, testFacts()
+	facts := testFacts()
+	names := events.Names(cluster{c.Names})
 	if r != nil {
-		m, facts, names = r.Meta(m), r.Facts(facts), r.Names(c.Names)
+		m, facts, names = r.Meta(m), r.Facts(facts), r.Names(names)
 	}
 	var out bytes.Buffer
 	w, err := record.NewWriter(&out, &m)

@@ -16,7 +16,11 @@ type names struct {
 	devices cache[[2]uint32, answered]
 }
 
-var _ events.Names = (*names)(nil)
+var (
+	_ events.Names        = (*names)(nil)
+	_ events.ServiceNames = (*names)(nil)
+	_ events.ProcessNames = (*names)(nil)
+)
 
 // answered is what the inner names said of a device, and what was made of it.
 type answered struct{ was, is events.Device }
@@ -75,6 +79,25 @@ func (n *names) Symbol(addr uint64) string {
 
 func (n *names) DropReason(reason uint32) string { return n.inner.DropReason(reason) }
 
+// Service implements events.ServiceNames. The node is one that Namespace named, or
+// Object made a word for, before.
+func (n *names) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return events.ServiceFacts{}, false
+	}
+	f, ok := events.ServiceOf(n.inner, n.r.original(a).String(), n.r.originalPort(port), proto, n.r.originalObject(node))
+	if !ok {
+		return events.ServiceFacts{}, false
+	}
+	return n.r.ServiceFacts(f), true
+}
+
+// PodOfProcess implements events.ProcessNames.
+func (n *names) PodOfProcess(pid uint32) string {
+	return n.r.Object(events.PodOfProcess(n.inner, n.r.originalPID(pid)))
+}
+
 // Device returns what is known of a device in pseudonyms. Its Addrs are new.
 func (r *Redactor) Device(d events.Device) events.Device {
 	d.Name = r.DeviceName(d.Name)
@@ -93,5 +116,24 @@ func (r *Redactor) Namespace(n events.Namespace) events.Namespace {
 
 // AddressNames returns the names of an address in pseudonyms.
 func (r *Redactor) AddressNames(n events.AddressNames) events.AddressNames {
-	return events.AddressNames{Pod: r.Object(n.Pod), Service: r.Object(n.Service), Node: r.Object(n.Node)}
+	return events.AddressNames{Pod: r.Object(n.Pod), Service: r.Object(n.Service), Node: r.Object(n.Node), Stale: n.Stale}
+}
+
+// Words of Kubernetes, which name nothing of the user's.
+var (
+	serviceTypes    = wordSet("ClusterIP NodePort LoadBalancer ExternalName")
+	servicePolicies = wordSet(events.PolicyLocal + " " + events.PolicyCluster)
+)
+
+// ServiceFacts returns what is known of a service in pseudonyms. Counts, and the
+// words that Kubernetes has for its type and policy, stay.
+func (r *Redactor) ServiceFacts(f events.ServiceFacts) events.ServiceFacts {
+	f.Name, f.Port = r.Object(f.Name), r.ServicePort(f.Port)
+	if !serviceTypes[f.Type] {
+		f.Type = r.Object(f.Type)
+	}
+	if !servicePolicies[f.Policy] {
+		f.Policy = r.Object(f.Policy)
+	}
+	return f
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,8 +72,9 @@ func TestSameTraversals(t *testing.T) {
 		for _, only := range []string{"", "n1"} {
 			r := New(Key{3})
 			r.Ports = only != ""
-			was := stitch(c, c.Events, c.Names, only)
-			is := stitch(c, redacted(r, c.Events), r.Names(c.Names), r.Object(only))
+			names := cluster{c.Names}
+			was := stitch(c, c.Events, names, only)
+			is := stitch(c, redacted(r, c.Events), r.Names(names), r.Object(only))
 			if len(was) == 0 && only == "" || len(was) != len(is) {
 				t.Errorf("%s: %d traversals, of the redacted events %d", name, len(was), len(is))
 				continue
@@ -93,15 +95,18 @@ func shape(t *events.Traversal) string {
 	fmt.Fprint(&b, t.Time, t.Direction, t.Proto, t.TCPFlags, t.ICMP, t.Length, t.Stacks, t.L3Stacks, t.Verdict, t.Where, t.Reason,
 		t.KernelReason, t.Location, len(t.DataLink), len(t.Causes), t.CausedBy != "", len(t.Notes), t.NotObserved, t.Complete, t.Lost,
 		t.In != nil, t.Out != nil, len(t.Packets), t.Src.Process != "", t.Dst.Process != "", t.Src.Pod != "", t.Dst.Service != "")
+	if f := t.Service; f != nil {
+		fmt.Fprint(&b, f.Type, f.Policy, f.Affinity, f.Here, f.Elsewhere, f.Terminating, f.NotReady, f.Stale, slices.Contains(t.Notes, f.String()))
+	}
 	nat := func(list []events.NAT) {
 		for _, n := range list {
-			fmt.Fprint(&b, n.By, n.Kind, n.Hook, n.NS, n.Masquerade)
+			fmt.Fprint(&b, n.By, n.Kind, n.Hook, n.NS, n.Masquerade, n.Service != "", n.Pod != "", n.Node != "", n.Stale)
 		}
 	}
 	nat(t.NAT)
 	for i := range t.Visits {
 		v := &t.Visits[i]
-		fmt.Fprint(&b, v.Kind, v.Node != "", v.Entered, v.Left, v.Stacks, v.Bridged, v.BridgeNF, len(v.Devices), v.StartNS, v.EndNS)
+		fmt.Fprint(&b, v.Kind, v.Node != "", v.Pod != "", v.Entered, v.Left, v.Stacks, v.Bridged, v.BridgeNF, len(v.Devices), v.StartNS, v.EndNS)
 		nat(v.NAT)
 		for _, h := range v.Hooks {
 			fmt.Fprint(&b, h.Hook, h.NS, h.Device != "", h.Detail != "")
@@ -127,7 +132,7 @@ func checkEnds(t *testing.T, r *Redactor, was, is *events.Traversal) {
 	ends(was.Src, is.Src)
 	ends(was.Dst, is.Dst)
 	for i := range was.Visits {
-		if w, s := &was.Visits[i], &is.Visits[i]; r.Object(w.Name) != s.Name || r.Netns(w.Netns) != s.Netns || r.Object(w.Node) != s.Node {
+		if w, s := &was.Visits[i], &is.Visits[i]; r.Object(w.Name) != s.Name || r.Netns(w.Netns) != s.Netns || r.Object(w.Node) != s.Node || r.Object(w.Pod) != s.Pod {
 			t.Errorf("visit %s %d of %s became %s %d of %s", w.Name, w.Netns, w.Node, s.Name, s.Netns, s.Node)
 		}
 	}

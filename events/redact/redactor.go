@@ -167,6 +167,10 @@ func (r *Redactor) Inode(inode uint32) uint32 {
 	return uint32(r.number(inodeNumbers, uint64(inode))) //nolint:gosec // 32 bits
 }
 
+func (r *Redactor) originalPID(p uint32) uint32 {
+	return uint32(r.perm.back(pidNumbers, uint64(p))) //nolint:gosec // 22 bits
+}
+
 func (r *Redactor) originalInode(p uint32) uint32 {
 	return uint32(r.perm.back(inodeNumbers, uint64(p))) //nolint:gosec // 32 bits
 }
@@ -240,6 +244,8 @@ const (
 	kindDevice  = "device"
 	kindID      = "id"
 	kindSymbol  = "symbol"
+	// Not a kind: what an object's word stands for.
+	kindOriginal = "original"
 )
 
 func (r *Redactor) digest(kind, text string) [32]byte {
@@ -265,13 +271,37 @@ func (r *Redactor) word(kind, text string, form func([32]byte) string) string {
 // one for each part between slashes.
 func (r *Redactor) Object(name string) string {
 	if !strings.Contains(name, "/") {
-		return r.word(kindObject, name, longWord)
+		return r.part(name)
 	}
 	parts := strings.Split(name, "/")
 	for i, p := range parts {
-		parts[i] = r.word(kindObject, p, longWord)
+		parts[i] = r.part(p)
 	}
 	return strings.Join(parts, "/")
+}
+
+// part is the word for a part of a name. As long as the word is kept, so is what
+// it stands for.
+func (r *Redactor) part(name string) string {
+	if w, ok := r.words[named{kindObject, name}]; ok || name == "" {
+		return w
+	}
+	w := r.word(kindObject, name, longWord)
+	r.words.put(named{kindOriginal, w}, name)
+	return w
+}
+
+// originalObject is the name that a word stands for which Object made lately; empty:
+// not known. A word cannot be undone.
+func (r *Redactor) originalObject(word string) string { return r.words[named{kindOriginal, word}] }
+
+// ServicePort returns the pseudonym of a service's port: of a number as Port does
+// it, of a name as Object does.
+func (r *Redactor) ServicePort(name string) string {
+	if number.MatchString(name) {
+		return r.portWord(name)
+	}
+	return r.Object(name)
 }
 
 // Process returns the word for a command name, of at most 14 bytes.

@@ -55,7 +55,7 @@ var (
 var (
 	plainFlags  = []string{"for", "count", "sample", "rate", "max-bytes", "ring", "on-failure", "snaplen", "hooks", "output", "o", "since", "until"}
 	targetFlags = []string{"from", "to", "with"}
-	nameFlags   = []string{"namespace", "n", "only-node", "names", "write", "w", "ready-file", "redact", "key", "capture", "title"}
+	nameFlags   = []string{"namespace", "n", "only-node", "names", "write", "w", "ready-file", "redact", "key", "capture", "title", "kubeconfig", "context"}
 )
 
 // Args returns a command line in pseudonyms. The tool's own words, its flags and
