@@ -105,14 +105,14 @@ func (x *Index) podOf(from Source, s *statement) *pod {
 // that goes on knowing the pod may not know what it is called.
 func (r *pod) merge() view {
 	v := view{full: r.full, node: r.node}
-	for i, s := range slices.Backward(r.said[:]) {
+	for _, s := range slices.Backward(r.said[:]) { // what an earlier one says goes first
 		if s == nil {
 			continue
 		}
 		v.uid, v.full, v.node = either(s.UID, v.uid), either(s.full, v.full), either(s.Node, v.node)
 		v.ips, v.containers = union(s.IPs, v.ips), union(s.Containers, v.containers)
 		v.hostNetwork, v.done = v.hostNetwork || s.HostNetwork, v.done || s.Done
-		if s.Netns != 0 && (v.netns == 0 || Source(i) != FromAPI) {
+		if s.Netns != 0 {
 			v.netns = s.Netns
 		}
 	}

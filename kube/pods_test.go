@@ -146,6 +146,16 @@ func TestPodLife(t *testing.T) {
 			x.PutPod(FromProc, &Pod{UID: a.UID, Netns: 7, Containers: []string{"c1"}})
 			x.DeletePod(FromAPI, a.UID)
 		}, "shop/a n1?", "shop/a n1", "shop/a"},
+		{"the runtime knows the namespace better than /proc", func(x *Index, _ *clock) {
+			x.PutPod(FromCRI, a)
+			x.PutPod(FromProc, &Pod{UID: a.UID, Netns: 9})
+		}, "shop/a n1", "shop/a n1", "shop/a"},
+		{"a namespace shared with nobody known", func(x *Index, _ *clock) {
+			x.PutPod(FromAPI, a)
+			x.PutPod(FromProc, &Pod{UID: "who", Netns: 7})
+			x.DeletePod(FromAPI, a.UID)
+			x.DeletePod(FromProc, "who")
+		}, "shop/a n1?", "", "shop/a"},
 		{"a namespace of nobody known, reused", func(x *Index, _ *clock) {
 			x.PutPod(FromAPI, a)
 			x.DeletePod(FromAPI, a.UID)
