@@ -292,19 +292,14 @@ __noinline int still_same(u64 skb)
 	return false;
 }
 
-/*
- * send_changed is send_new with plain numbers, as for admit(). The kernel leaves
- * a program out while the same one is interrupted on that CPU: if that happened
- * both where a packet was freed and at the next one's first hook, its other
- * addresses tell.
- */
+/* send_changed is send_new with plain numbers, as for admit(). */
 __noinline int send_changed(u64 skb, u32 hook, u32 flags, u32 ifindex, u64 data0)
 {
 	struct packet *p = find_life(skb);
 	u64 data[3] = { data0 };
 	struct span s;
 
-	if (!p || (!came_in(skb) && !is_encapsulated(skb) && !still_same(skb)))
+	if (!p)
 		return 0;
 	if (find_network(skb, false, &s)) {
 		count(STAT_READ_FAILED);
@@ -326,6 +321,11 @@ static __always_inline void follow_packet(struct hook_args *a, u64 skb, struct p
 	if (!(how & HOW_END))
 		locate(a->net, a->state, skb, how, p, &ifindex);
 	if (!(how & HOW_NO_HEADER) && changed(skb, false, p)) {
+		/* The kernel leaves a program out while the same one is interrupted
+		 * on that CPU. If that happened both where a packet was freed and at
+		 * the next one's first hook, its other addresses tell. */
+		if (!came_in(skb) && !is_encapsulated(skb) && !still_same(skb))
+			return;
 		send_changed(skb, a->hook, flags | (how & HOW_LINK), ifindex, data[0]);
 		return;
 	}
