@@ -147,8 +147,9 @@ func (p churnPlan) receive(t *tally) (io.Closer, error) {
 			if err != nil {
 				return err
 			}
-			stop = conn
-			go echoUDP(conn, t)
+			e := newEchoer(conn, t)
+			stop = e
+			go e.run()
 			return roomFor(conn.(*net.UDPConn))
 		}
 		l, err := net.Listen("tcp", p.listen)
@@ -178,19 +179,47 @@ func roomFor(conn *net.UDPConn) error {
 	return os.NewSyscallError("setsockopt SO_RCVBUFFORCE", serr)
 }
 
-// echoUDP sends every datagram back and records it.
-func echoUDP(conn net.PacketConn, t *tally) {
+// An echoer sends every datagram back and records it.
+type echoer struct {
+	net.PacketConn
+	tally   *tally
+	closing atomic.Bool
+	done    chan struct{}
+}
+
+func newEchoer(conn net.PacketConn, t *tally) *echoer {
+	return &echoer{PacketConn: conn, tally: t, done: make(chan struct{})}
+}
+
+// drainWait is how long nothing may come before nothing is taken to come.
+const drainWait = 300 * time.Millisecond
+
+// Close ends it once it has read what came to its socket: on a slow machine it
+// may be far behind the senders.
+func (e *echoer) Close() error {
+	e.closing.Store(true)
+	err := e.SetReadDeadline(time.Now().Add(drainWait))
+	<-e.done
+	return errors.Join(err, e.PacketConn.Close())
+}
+
+func (e *echoer) run() {
+	defer close(e.done)
 	buf := make([]byte, 1<<16)
 	for {
-		n, from, err := conn.ReadFrom(buf)
-		if errors.Is(err, net.ErrClosed) {
+		n, from, err := e.ReadFrom(buf)
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if e.closing.Load() && e.SetReadDeadline(time.Now().Add(drainWait)) != nil {
 			return
 		}
 		if err != nil {
 			continue // an ICMP error about an earlier answer
 		}
-		t.got(buf[:n])
-		conn.WriteTo(buf[:n], from)
+		e.tally.got(buf[:n])
+		// Whether the answer arrives is what is measured.
+		_, _ = e.WriteTo(buf[:n], from)
 	}
 }
 

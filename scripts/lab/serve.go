@@ -119,7 +119,7 @@ func servePod(name string) error {
 	if err != nil {
 		return err
 	}
-	go echoUDP(conn, nil)
+	go newEchoer(conn, nil).run()
 	l, err := net.Listen("tcp", ":7")
 	if err != nil {
 		return err
