@@ -127,7 +127,7 @@ func TestHang(t *testing.T) {
 	f := &fakeRuntime{pods: []*fakePod{newPod(1)}}
 	f.serve(t, root)
 	tm := quick
-	tm.listing = 200 * time.Millisecond
+	tm.listing = time.Second
 	r, _, stop := start(t, root, tm)
 	r.untilState(t, kube.Current)
 	release := make(chan struct{})
@@ -139,7 +139,7 @@ func TestHang(t *testing.T) {
 	r.untilState(t, kube.Current)
 	r.untilPod(t, "uid-2", true)
 	stop()
-	r.wantWarnings(t, "list pods: no answer within 200ms: its pods' names may be out of date")
+	r.wantWarnings(t, "list pods: no answer within 1s: its pods' names may be out of date")
 }
 
 // A runtime that hangs does not hold up the end.

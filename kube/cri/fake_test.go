@@ -8,9 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -27,9 +27,10 @@ type fakeRuntime struct {
 	name        string
 	version     string
 	pods        []*fakePod
+	listed      map[string]*fakePod // in the last list, by ID
 	subscribers []chan struct{}
 	events      bool // GetContainerEvents is implemented
-	lists       int
+	lists       []time.Time
 	listing     func(ctx context.Context) error // before a list is answered
 }
 
@@ -50,7 +51,7 @@ func (f *fakeRuntime) set(change func()) {
 func (f *fakeRuntime) listCount() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lists
+	return len(f.lists)
 }
 
 // changed tells all subscribers.
@@ -73,7 +74,7 @@ func (f *fakeRuntime) Version(context.Context, *runtime.VersionRequest) (*runtim
 
 func (f *fakeRuntime) ListPodSandbox(ctx context.Context, _ *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
 	f.mu.Lock()
-	f.lists++
+	f.lists = append(f.lists, time.Now())
 	listing := f.listing
 	f.mu.Unlock()
 	if listing != nil {
@@ -84,7 +85,9 @@ func (f *fakeRuntime) ListPodSandbox(ctx context.Context, _ *runtime.ListPodSand
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	answer := &runtime.ListPodSandboxResponse{}
+	f.listed = map[string]*fakePod{}
 	for _, p := range f.pods {
+		f.listed[p.listed.GetId()] = p
 		answer.Items = append(answer.Items, p.listed)
 	}
 	return answer, nil
@@ -105,11 +108,10 @@ func (f *fakeRuntime) ListContainers(context.Context, *runtime.ListContainersReq
 func (f *fakeRuntime) PodSandboxStatus(_ context.Context, r *runtime.PodSandboxStatusRequest) (*runtime.PodSandboxStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.pods, func(p *fakePod) bool { return p.listed.GetId() == r.GetPodSandboxId() })
-	if i < 0 {
+	p := f.listed[r.GetPodSandboxId()]
+	if p == nil {
 		return nil, status.Error(codes.NotFound, "no such sandbox")
 	}
-	p := f.pods[i]
 	p.asked++
 	if p.err != nil {
 		return nil, p.err
@@ -133,7 +135,10 @@ func (f *fakeRuntime) GetContainerEvents(_ *runtime.GetEventsRequest, stream run
 		select {
 		case <-stream.Context().Done():
 			return nil
-		case <-own:
+		case _, ok := <-own:
+			if !ok {
+				return nil
+			}
 			if err := stream.Send(&runtime.ContainerEventResponse{ContainerId: "any"}); err != nil {
 				return err
 			}

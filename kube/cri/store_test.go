@@ -68,13 +68,16 @@ func (r *recorder) warn(text string) {
 	r.change(func() { r.warns = append(r.warns, text) })
 }
 
+// patience is for machines that do much else.
+const patience = 2 * time.Minute
+
 // until waits for a condition of the recorder, which it holds locked.
 func (r *recorder) until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(patience)
 	for {
 		r.mu.Lock()
-		ok, woken, seen := is(), r.woken, fmt.Sprint(r.told, r.state, r.warns)
+		ok, woken := is(), r.woken
 		r.mu.Unlock()
 		if ok {
 			return
@@ -82,7 +85,9 @@ func (r *recorder) until(t *testing.T, what string, is func() bool) {
 		select {
 		case <-woken:
 		case <-timeout:
-			t.Fatalf("not seen: %s; but %s", what, seen[:min(len(seen), 2000)])
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			t.Fatalf("not seen: %s; but states %v, warnings %q, last %q", what, r.state, r.warns, r.told[max(0, len(r.told)-10):])
 		}
 	}
 }
@@ -113,7 +118,7 @@ func (r *recorder) wantWarnings(t *testing.T, parts ...string) {
 // untilTrue waits for what nobody signals.
 func untilTrue(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not seen: %s", what)
 		}
