@@ -29,7 +29,7 @@ func (r *JSONRenderer) Render(t *Traversal) error {
 	if err := enc.Encode(&full); err != nil {
 		return fmt.Errorf("encode traversal %s: %w", t.ID, err)
 	}
-	_, err := r.W.Write(printable(b.Bytes()))
+	_, err := r.W.Write(SafeJSON(b.Bytes()))
 	return err
 }
 
@@ -56,10 +56,10 @@ func list[T any](s []T) []T {
 	return s
 }
 
-// printable escapes what encoding/json lets through and a terminal would obey:
+// SafeJSON escapes what encoding/json lets through and a terminal would obey:
 // DEL, C1 controls and bidirectional controls. All of them can only stand
 // inside strings, where JSON has an escape for each.
-func printable(b []byte) []byte {
+func SafeJSON(b []byte) []byte {
 	if bytes.IndexFunc(b, unprintable) < 0 {
 		return b
 	}
