@@ -141,7 +141,7 @@ func readAddrs(handle *netlink.Handle) map[int][]netip.Addr {
 
 // deviceKind is empty for a physical device.
 func deviceKind(l netlink.Link) string {
-	if l.Attrs().Flags&unix.IFF_LOOPBACK != 0 {
+	if l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 {
 		return "loopback"
 	}
 	if kind := l.Type(); kind != "device" {
