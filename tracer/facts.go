@@ -48,6 +48,7 @@ type Service struct {
 	FwMark       uint32         // 0: none
 	Scheduler    string
 	Flags        uint32 // IP_VS_SVC_F_* of linux/ip_vs.h
+	Timeout      uint32 // seconds for which a persistent service keeps a client's destination
 	Destinations []Destination
 }
 

@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -91,15 +92,24 @@ type device struct {
 	gone bool
 }
 
+// openNetns returns a netlink handle into the namespace that a file opens, or,
+// if path is empty, into that of this process.
+func openNetns(path string) (*netlink.Handle, error) {
+	if path == "" {
+		return netlink.NewHandle(unix.NETLINK_ROUTE)
+	}
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+}
+
 // readDevices lists a namespace's devices by ifindex; nil if they cannot be
 // read, because the namespace vanishes or its devices change meanwhile.
 func readDevices(path string) map[uint32]device {
-	ns, err := netns.GetFromPath(path)
-	if err != nil {
-		return nil
-	}
-	defer ns.Close()
-	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	handle, err := openNetns(path)
 	if err != nil {
 		return nil
 	}
@@ -108,35 +118,59 @@ func readDevices(path string) map[uint32]device {
 	if err != nil {
 		return nil
 	}
-	addrs := readAddrs(handle)
+	addrs := map[int][]netip.Addr{}
+	if prefixes, err := readAddrs(handle); err == nil {
+		for ifindex, list := range prefixes {
+			for _, p := range list {
+				addrs[ifindex] = append(addrs[ifindex], p.Addr())
+			}
+		}
+	}
 	devices := make(map[uint32]device, len(links))
 	for _, l := range links {
-		a := l.Attrs()
-		dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l), Addrs: addrs[a.Index]}, peerID: a.NetNsID, address: a.HardwareAddr.String()}
-		if a.MasterIndex > 0 {
-			dev.Master = uint32(a.MasterIndex)
-		}
-		if dev.Kind == "veth" && a.ParentIndex > 0 {
-			dev.PeerIfindex = uint32(a.ParentIndex)
-		}
-		devices[uint32(a.Index)] = dev
+		devices[uint32(l.Attrs().Index)] = newDevice(l, addrs[l.Attrs().Index])
 	}
 	return devices
 }
 
+func newDevice(l netlink.Link, addrs []netip.Addr) device {
+	a := l.Attrs()
+	dev := device{Device: events.Device{Name: a.Name, Kind: deviceKind(l), Addrs: addrs}, peerID: a.NetNsID, address: a.HardwareAddr.String()}
+	if a.MasterIndex > 0 {
+		dev.Master = uint32(a.MasterIndex)
+	}
+	if dev.Kind == "veth" && a.ParentIndex > 0 {
+		dev.PeerIfindex = uint32(a.ParentIndex)
+	}
+	return dev
+}
+
 // readAddrs lists the addresses of a namespace's devices by ifindex.
-func readAddrs(handle *netlink.Handle) map[int][]netip.Addr {
+func readAddrs(handle *netlink.Handle) (map[int][]netip.Prefix, error) {
 	list, err := handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	addrs := map[int][]netip.Addr{}
+	addrs := map[int][]netip.Prefix{}
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			addrs[a.LinkIndex] = append(addrs[a.LinkIndex], ip.Unmap())
+		if p, ok := prefixOf(a.IPNet); ok {
+			addrs[a.LinkIndex] = append(addrs[a.LinkIndex], p)
 		}
 	}
-	return addrs
+	return addrs, nil
+}
+
+// prefixOf keeps the part of the address behind the mask.
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	ip, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if ip = ip.Unmap(); !ok || size != ip.BitLen() {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(ip, bits), true
 }
 
 // deviceKind is empty for a physical device.
@@ -185,12 +219,7 @@ func linkPeers(s *snapshot) {
 // says its peer is in.
 func peersByID(s *snapshot, own deviceKey, others []deviceKey) []deviceKey {
 	id := s.devices[own].peerID
-	ns, err := netns.GetFromPath(s.paths[own.netns])
-	if err != nil {
-		return nil
-	}
-	defer ns.Close()
-	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	handle, err := openNetns(s.paths[own.netns])
 	if err != nil {
 		return nil
 	}

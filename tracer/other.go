@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/topology"
 )
 
 // errNeedsLinux is what every question to a kernel ends with here. Recordings
@@ -29,6 +30,9 @@ func Probe() (*Kernel, error) { return nil, errNeedsLinux }
 
 // HookTable refuses: there is no Linux kernel to ask.
 func HookTable() ([]HookStatus, error) { return nil, errNeedsLinux }
+
+// ReadTopology refuses: there is no Linux kernel to ask.
+func ReadTopology([]byte) (*topology.Topology, []error, error) { return nil, nil, errNeedsLinux }
 
 // Run and the methods below exist for the sake of the commands' interface;
 // nobody has a Tracer to call them on.

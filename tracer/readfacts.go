@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/ipvs"
@@ -60,8 +62,21 @@ const maxSysctl = 256
 
 // readSysctls reads the settings of the namespace that this thread is in.
 func (f *Facts) readSysctls(inode uint32) {
+	values, errs := sysctlsHere(sysctlPatterns)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		f.Sysctls = append(f.Sysctls, Sysctl{Netns: inode, Name: name, Value: values[name]})
+	}
+	for _, err := range errs {
+		f.miss("namespace %d: %v", inode, err)
+	}
+}
+
+// sysctlsHere reads the files below /proc/sys that match one of the patterns,
+// as the namespace has them that this thread is in.
+func sysctlsHere(patterns []string) (values map[string]string, errs []error) {
 	const root = "/proc/sys/"
-	for _, pattern := range sysctlPatterns {
+	values = map[string]string{}
+	for _, pattern := range patterns {
 		files, _ := filepath.Glob(root + pattern) // fails for a malformed pattern only
 		for _, file := range files {
 			name := strings.ReplaceAll(strings.TrimPrefix(file, root), "/", ".")
@@ -70,35 +85,45 @@ func (f *Facts) readSysctls(inode uint32) {
 			case errors.Is(err, fs.ErrPermission): // those that are written only
 				continue
 			case err != nil:
-				f.miss("%s of namespace %d: %v", name, inode, err)
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 				continue
 			}
-			text := strings.TrimSpace(string(value[:min(len(value), maxSysctl)]))
-			f.Sysctls = append(f.Sysctls, Sysctl{Netns: inode, Name: name, Value: text})
+			values[name] = strings.TrimSpace(string(value[:min(len(value), maxSysctl)]))
 		}
 	}
+	return values, errs
 }
 
 // readServices reads a namespace's virtual services.
 func (f *Facts) readServices(inode uint32, path string) {
-	h, err := ipvs.New(path)
+	services, err := servicesOf(inode, path)
 	if err != nil {
 		f.miss("IPVS of namespace %d: %v", inode, err)
-		return
+	}
+	f.Services = append(f.Services, services...)
+}
+
+// servicesOf reads the virtual services of the namespace that a file opens,
+// or of this process's if path is empty.
+func servicesOf(inode uint32, path string) ([]Service, error) {
+	h, err := ipvs.New(path)
+	if err != nil {
+		return nil, err
 	}
 	defer h.Close()
 	services, err := h.GetServices()
 	if err != nil {
-		f.miss("IPVS of namespace %d: %v", inode, err)
-		return
+		return nil, err
 	}
+	var out []Service
 	for _, s := range services {
 		destinations, err := h.GetDestinations(s)
 		if err != nil {
 			continue // the service was removed meanwhile
 		}
-		f.Services = append(f.Services, newService(inode, s, destinations))
+		out = append(out, newService(inode, s, destinations))
 	}
+	return out, nil
 }
 
 // forwarding are IPVS's ways to send to a real server, by the bits of
@@ -108,7 +133,7 @@ var forwarding = map[uint32]string{
 }
 
 func newService(inode uint32, s *ipvs.Service, destinations []*ipvs.Destination) Service {
-	out := Service{Netns: inode, Proto: uint8(s.Protocol), FwMark: s.FWMark, Scheduler: s.SchedName, Flags: s.Flags}
+	out := Service{Netns: inode, Proto: uint8(s.Protocol), FwMark: s.FWMark, Scheduler: s.SchedName, Flags: s.Flags, Timeout: s.Timeout}
 	if addr, ok := netip.AddrFromSlice(s.Address); ok && s.FWMark == 0 {
 		out.VIP = netip.AddrPortFrom(addr.Unmap(), s.Port)
 	}
