@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/topology"
 	"github.com/stackhop/stackhop/tracer"
 )
 
@@ -96,6 +97,7 @@ type world struct {
 	sys            *system
 	tr             *fakeTracer
 	config         tracer.Config // what the tracer was made with
+	missing        []error       // what a topology lacks
 	stdout, stderr bytes.Buffer
 	signals        chan os.Signal
 	exited         chan int
@@ -143,8 +145,9 @@ func newWorldOf(t *testing.T, c *events.Capture) *world {
 			w.config = cfg
 			return w.tr, nil
 		},
-		probe:     func() (*tracer.Kernel, error) { return someKernel(), nil },
-		hookTable: func() ([]tracer.HookStatus, error) { return someHooks(), nil },
+		probe:        func() (*tracer.Kernel, error) { return someKernel(), nil },
+		hookTable:    func() ([]tracer.HookStatus, error) { return someHooks(), nil },
+		readTopology: func(file []byte) (*topology.Topology, []error, error) { return someTopology(file), w.missing, nil },
 		netnsAddrs: func(name string) ([]netip.Addr, error) {
 			switch name {
 			case "centos", "4026532544":

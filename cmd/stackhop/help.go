@@ -152,6 +152,20 @@ const hooksHelp = commandHead + `   # which hooks this kernel has, and how each 
    {{.HelpName}} --count -- ping -c 3 10.0.0.7
 ` + commandTail
 
+const topologyHelp = commandHead + `   # the node's namespaces with their devices, routes and IPVS services, as a tree
+   {{.HelpName}}
+
+   # a drawing for the ticket, without further tools; or a graph for Graphviz
+   {{.HelpName}} -o svg >node.svg
+   {{.HelpName}} -o dot | dot -Tpdf >node.pdf
+
+   # services without a destination
+   {{.HelpName}} -o json | jq -c '.namespaces[].services[] | select(.destinations == [])'
+` + commandTail + `
+   Nothing is attached, and nothing is changed. Without root only what this process may read is shown.
+   Link-local addresses and the routes to them are in JSON alone.
+`
+
 const doctorHelp = commandHead + `   # can I trace here? Exit status 0: yes, perhaps with --hooks tracepoints only; 1: no
    {{.HelpName}}
 ` + commandTail

@@ -15,6 +15,7 @@ func TestHelp(t *testing.T) {
 		"help flag":       {"stackhop", "--help"},
 		"help trace":      {"stackhop", "trace", "--help"},
 		"help hooks":      {"stackhop", "hooks", "-h"},
+		"help topology":   {"stackhop", "topology", "--help"},
 		"help doctor":     {"stackhop", "doctor", "--help"},
 		"help completion": {"stackhop", "completion", "--help"},
 		"help version":    {"stackhop", "version", "--help"},
@@ -63,6 +64,7 @@ func TestCompletionWords(t *testing.T) {
 		{"flags of report", []string{"report", "-", ask}, "--output\n", "--all"},
 		{"flags of export", []string{"export", "-", ask}, "--output\n--force\n", "--failed"},
 		{"flags of redact", []string{"redact", "-", ask}, "--key\n--redact-ports\n", "--since"},
+		{"flags of topology", []string{"topology", "-", ask}, "--names\n--only-node\n--output\n", "--all"},
 		{"shells", []string{"completion", ask}, "bash\nzsh\nfish\n", "--from"},
 		{"of a command of its own", []string{"trace", "--all", "--", "curl", ask}, "", "t"},
 	}

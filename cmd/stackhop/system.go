@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/topology"
 	"github.com/stackhop/stackhop/tracer"
 )
 
@@ -54,6 +55,8 @@ type system struct {
 	newTracer func(tracer.Config) (liveTracer, error)
 	probe     func() (*tracer.Kernel, error)
 	hookTable func() ([]tracer.HookStatus, error)
+	// readTopology takes a names file; nil: none.
+	readTopology func(namesFile []byte) (t *topology.Topology, missing []error, err error)
 	// netnsAddrs lists the addresses of a namespace, given by its name in
 	// /run/netns or its inode; netnsNames lists the names there are.
 	netnsAddrs func(nameOrInode string) ([]netip.Addr, error)
@@ -66,7 +69,7 @@ func newSystem() *system {
 		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
 		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile,
 		signals: notifySignals, exit: os.Exit,
-		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable,
+		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,
 	}
 }

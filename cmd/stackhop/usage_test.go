@@ -102,6 +102,9 @@ func TestUsageErrors(t *testing.T) {
 		"redact two":            {"redact", "NAMES", "NAMES", "-o", "NEW"},
 		"redact command":        {"redact", "NAMES", "-o", "NEW", "--", "true"},
 		"redact flag":           {"redact", "NAMES", "-o", "NEW", "--redact-port"},
+		"topology output":       {"topology", "-o", "png"},
+		"topology argument":     {"topology", "n1"},
+		"topology node":         {"topology", "--only-node", "n1"},
 		"unknown record":        {"recrod", "-w", "NEW"},
 	} {
 		t.Run(name, func(t *testing.T) {
