@@ -33,6 +33,8 @@ var checks = []struct {
 	{"nothing", true, (*checker).nothing},
 	{"hooks", true, (*checker).hooks},
 	{"leftovers", true, (*checker).leftovers},
+	// Behind what compares the kernel with how it was: this one loads modules.
+	{"topology", false, (*checker).topology},
 }
 
 // leftOut is how the tool's summary begins to tell of hooks that did not run.
