@@ -83,6 +83,34 @@ func TestReplaySelects(t *testing.T) {
 	}
 }
 
+// TestReplayServices: what the API server said of a service, and which names may be
+// out of date, is in the recording, also in a redacted one, without a name there.
+func TestReplayServices(t *testing.T) {
+	path := filepath.Join("..", "..", "events", "record", "testdata", "v1.1.hop")
+	hidden := filepath.Join(t.TempDir(), "x.hop")
+	newWorld(t).must(t, "redact", path, "-o", hidden)
+	for _, tt := range []struct {
+		path  string
+		named bool
+	}{{path, true}, {hidden, false}} {
+		out := newWorld(t).must(t, "replay", tt.path).stdout.String()
+		for _, want := range []string{"    note: policy Local, 2 endpoints on other nodes, none here; 1 not ready\n", ", perhaps no longer, "} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in\n%s", tt.path, want, out)
+			}
+		}
+		json := newWorld(t).must(t, "replay", tt.path, "-o", "json", "--failed").stdout.String()
+		if !strings.Contains(json, `"type":"LoadBalancer","policy":"Local","affinity":true,"here":0,"elsewhere":2,"terminating":0,"not_ready":1}`) {
+			t.Errorf("%s: %s", tt.path, json)
+		}
+		for _, name := range []string{"default/", "nginx1", `"http"`} {
+			if there := strings.Contains(json, name); there != tt.named {
+				t.Errorf("%s: %q is there: %v", tt.path, name, there)
+			}
+		}
+	}
+}
+
 // TestReplayNetns: a namespace of the recording stands for its addresses.
 func TestReplayNetns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.hop")
