@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/stackhop/stackhop/bpf"
+	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
 const (
@@ -44,15 +45,44 @@ func anywhere(r *row) *resolved {
 	return res
 }
 
-// verified loads every program of a hook set once, recording or not, and returns how many instructions the
-// verifier looked at.
-func verified(t *testing.T, set HookSet, recording bool) map[string]uint32 {
+// A variant is what decides which parts of the programs stay.
+type variant struct {
+	hooks     HookSet
+	recording bool
+	sets      bool // the selection has sets
+}
+
+func (v variant) String() string {
+	name := string(v.hooks)
+	if v.recording {
+		name += " recording"
+	}
+	if v.sets {
+		name += " sets"
+	}
+	return name
+}
+
+func (v variant) selection(t *testing.T) *pcapexpr.Expr {
+	e := expression(t, "tcp port 80 or udp port 53 or icmp")
+	if !v.sets {
+		return e
+	}
+	web, cart := pcapexpr.NewSet("pod/shop/web"), pcapexpr.NewSet("svc/shop/cart")
+	return pcapexpr.And(e, pcapexpr.Or(
+		pcapexpr.And(pcapexpr.SrcIn(web), pcapexpr.DstIn(cart)),
+		pcapexpr.And(pcapexpr.SrcIn(cart), pcapexpr.DstIn(web))))
+}
+
+// verified loads every program of a hook set once and returns how many
+// instructions the verifier looked at.
+func verified(t *testing.T, v variant) map[string]uint32 {
 	t.Helper()
 	k, err := readKernel()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &Tracer{cfg: Config{Select: expression(t, "tcp port 80 or udp port 53 or icmp"), Hooks: set, Record: recording}, kernel: k, hooks: newHooks(), clock: newClock()}
+	tr := &Tracer{cfg: Config{Select: v.selection(t), Hooks: v.hooks, Record: v.recording}, kernel: k, hooks: newHooks(), clock: newClock()}
 	if err := tr.cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +93,7 @@ func verified(t *testing.T, set HookSet, recording bool) map[string]uint32 {
 	got := map[string]uint32{}
 	for _, h := range tr.hooks {
 		native := h.row.at == onTC || h.row.at == onTracepoint
-		if _, done := got[h.row.prog]; done || set == HooksTracepoints && !native {
+		if _, done := got[h.row.prog]; done || v.hooks == HooksTracepoints && !native {
 			continue
 		}
 		how, res, ctx := "kprobe", anywhere(h.row), contextRegs
@@ -107,15 +137,11 @@ func TestNativeInstructionBudget(t *testing.T) {
 	}
 	got := map[string]uint32{}
 	for _, set := range []HookSet{HooksAll, HooksTracepoints} {
-		for _, recording := range []bool{false, true} {
-			name := string(set)
-			if recording {
-				name += " recording"
-			}
-			for prog, n := range verified(t, set, recording) {
-				got[series()+","+name+","+prog] = n
+		for _, v := range []variant{{hooks: set}, {hooks: set, recording: true}, {hooks: set, sets: true}, {hooks: set, recording: true, sets: true}} {
+			for prog, n := range verified(t, v) {
+				got[series()+","+v.String()+","+prog] = n
 				if n > budgetCap {
-					t.Errorf("%s (%s): %d instructions verified, more than %d", prog, name, n, budgetCap)
+					t.Errorf("%s (%s): %d instructions verified, more than %d", prog, v, n, budgetCap)
 				}
 			}
 		}

@@ -189,6 +189,24 @@ func TestLeadsTo(t *testing.T) {
 	}
 }
 
+// A service is in front of a set's members for as long as these are its real servers.
+func TestLeadsToSet(t *testing.T) {
+	service := virtualService{proto: 6, address: netip.MustParseAddrPort("10.0.0.1:80"), real: []netip.AddrPort{netip.MustParseAddrPort("172.16.0.2:8080")}}
+	set := pcapexpr.NewSet("pod/shop/web")
+	for _, tt := range []struct {
+		member string
+		want   bool
+	}{
+		{"172.16.0.2:0", true}, {"172.16.0.3:0", false}, {"172.16.0.2:8080", true}, {"172.16.0.2:80", false}, {"10.0.0.1:80", false},
+	} {
+		m := netip.MustParseAddrPort(tt.member)
+		set.Replace(ends(m.Port(), m.Addr()))
+		if got := leadsTo(pcapexpr.DstIn(set), service); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.member, got, tt.want)
+		}
+	}
+}
+
 func TestConfig(t *testing.T) {
 	e := expression(t, "tcp")
 	tests := []struct {

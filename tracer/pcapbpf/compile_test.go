@@ -70,6 +70,20 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+func TestTooManySets(t *testing.T) {
+	e := pcapexpr.None()
+	for range MaxSets {
+		set := pcapexpr.NewSet("")
+		e = pcapexpr.Or(e, pcapexpr.And(pcapexpr.SrcIn(set), pcapexpr.DstIn(set)))
+	}
+	if insns, err := Compile(e); err != nil || len(insns) > 60 {
+		t.Errorf("as many sets as there may be: %d instructions, %v", len(insns), err)
+	}
+	if _, err := Compile(pcapexpr.Or(e, pcapexpr.SrcIn(pcapexpr.NewSet("")))); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one set too many gives error %v, want ErrTooLarge", err)
+	}
+}
+
 // checkInstructions tests what old verifiers ask for and newer ones may not:
 // constant, aligned accesses inside the input and 64 bytes of stack.
 func checkInstructions(insns asm.Instructions) error {
@@ -117,10 +131,13 @@ func checkInstructions(insns asm.Instructions) error {
 
 func TestInstructions(t *testing.T) {
 	for n := range *flagExprs {
-		text, _, _ := randomExpr(n)
+		text, _, s := randomExpr(n)
 		e, err := pcapexpr.Parse(text)
 		if err != nil {
 			continue
+		}
+		if n%setsEvery == 0 {
+			e = s.withSets(e)
 		}
 		insns, err := Compile(e)
 		if err != nil {
@@ -142,6 +159,9 @@ func TestTuple(t *testing.T) {
 		e, err := pcapexpr.Parse(text)
 		if err != nil {
 			continue
+		}
+		if n%setsEvery == 0 {
+			e = s.withSets(e)
 		}
 		for range 20 {
 			p := s.packet()

@@ -49,13 +49,24 @@ func harness(body asm.Instructions) *ebpf.ProgramSpec {
 	}
 }
 
-// input encodes a struct sel_input.
-func (p testPacket) input() []byte {
+// input encodes a struct sel_input for an expression.
+func (p testPacket) input(e *pcapexpr.Expr) []byte {
 	b := make([]byte, InputSize)
 	copy(b, p.hdr)
 	binary.NativeEndian.PutUint32(b[offValid:], uint32(len(p.hdr)))
 	binary.NativeEndian.PutUint32(b[offLen:], p.meta.Len)
 	binary.NativeEndian.PutUint32(b[offVLAN:], uint32(p.meta.VLAN))
+	var src, dst uint16
+	for i, set := range e.Sets() {
+		if pcapexpr.SrcIn(set).Match(p.hdr, p.meta) {
+			src |= 1 << i
+		}
+		if pcapexpr.DstIn(set).Match(p.hdr, p.meta) {
+			dst |= 1 << i
+		}
+	}
+	binary.NativeEndian.PutUint16(b[offSrcSets:], src)
+	binary.NativeEndian.PutUint16(b[offDstSets:], dst)
 	return b
 }
 
@@ -89,7 +100,7 @@ func runExpr(t *testing.T, name string, e *pcapexpr.Expr, s source, packets int)
 	for range packets {
 		p := s.packet()
 		want := e.Match(p.hdr, p.meta)
-		got, err := prog.Run(&ebpf.RunOptions{Data: p.input()})
+		got, err := prog.Run(&ebpf.RunOptions{Data: p.input(e)})
 		if err != nil {
 			t.Errorf("%s: running %q: %v", name, e, err)
 			return matches
@@ -117,6 +128,9 @@ func TestAgainstKernel(t *testing.T) {
 		}
 		exprs.Add(1)
 		matches.Add(uint64(runExpr(t, text, e, s, packetsPerExpr)))
+		if n%setsEvery == 0 {
+			matches.Add(uint64(runExpr(t, text, s.withSets(e), s, packetsPerExpr)))
+		}
 	})
 	t.Logf("%d expressions, %d packets, %d matches", exprs.Load(), exprs.Load()*packetsPerExpr, matches.Load())
 }
