@@ -55,3 +55,13 @@ series_ok() {
 	*) die "unknown kernel series '$1': the lab has 5.10, 6.1, 6.12, 6.18 and 7 (the newest 7.x)" ;;
 	esac
 }
+
+# pack DIR FILE: an uncompressed archive: unpacking costs more under emulation
+# than reading does.
+pack() {
+	(cd "$1" && find . -print0 | LC_ALL=C sort -z | cpio --null -o -H newc -R 0:0 --quiet) >"$2.part.$$"
+	mv "$2.part.$$" "$2"
+}
+
+# libraries FILE...: the shared libraries that the files are linked with.
+libraries() { ldd "$@" 2>/dev/null | sed -nE 's/.*(=> |\t)(\/[^ ]+) \(0x.*/\2/p' | sort -u; }
