@@ -17,11 +17,7 @@ import (
 
 // The checks hold the tool against what the lab knows. Each runs in a lab that
 // is up; those that need the servers say so.
-var checks = []struct {
-	name    string
-	servers bool
-	run     func(*checker) error
-}{
+var checks = []check{
 	// First those that need the servers' ports for themselves.
 	{"churn", false, (*checker).churn},
 	{"doctor", false, (*checker).doctor},
@@ -35,6 +31,18 @@ var checks = []struct {
 	{"leftovers", true, (*checker).leftovers},
 	// Behind what compares the kernel with how it was: this one loads modules.
 	{"topology", false, (*checker).topology},
+}
+
+// apart are checks that need a guest of their own kind, and run when named only.
+var apart = []check{
+	// Without the cluster, in a guest that has scripts/runtime's archive.
+	{"runtime", false, (*checker).containerRuntime},
+}
+
+type check struct {
+	name    string
+	servers bool
+	run     func(*checker) error
 }
 
 // leftOut is how the tool's summary begins to tell of hooks that did not run.
@@ -75,7 +83,7 @@ func cmdCheck(args []string) error {
 		return err
 	}
 	if *list {
-		fmt.Println(strings.Join(checkNames(), "\n"))
+		fmt.Println(strings.Join(checkNames(checks), "\n"))
 		return nil
 	}
 	c := &checker{random: rand.New(rand.NewPCG(*seed, 0)), outDir: *outDir}
@@ -87,8 +95,8 @@ func cmdCheck(args []string) error {
 		return err
 	}
 	for _, name := range fs.Args() {
-		if !slices.Contains(checkNames(), name) {
-			return fmt.Errorf("no check %q: there are %s", name, strings.Join(checkNames(), ", "))
+		if all := checkNames(slices.Concat(checks, apart)); !slices.Contains(all, name) {
+			return fmt.Errorf("no check %q: there are %s", name, strings.Join(all, ", "))
 		}
 	}
 	// Before all runs: what one of them leaves behind is not to be taken for
@@ -100,9 +108,9 @@ func cmdCheck(args []string) error {
 	return c.runAll(fs.Args())
 }
 
-func checkNames() []string {
+func checkNames(list []check) []string {
 	var names []string
-	for _, check := range checks {
+	for _, check := range list {
 		names = append(names, check.name)
 	}
 	return names
@@ -112,8 +120,11 @@ func checkNames() []string {
 // others from running.
 func (c *checker) runAll(names []string) error {
 	failed, ran, serving := 0, 0, false
-	for _, check := range checks {
-		if len(names) > 0 && !slices.Contains(names, check.name) {
+	if len(names) == 0 {
+		names = checkNames(checks)
+	}
+	for _, check := range slices.Concat(checks, apart) {
+		if !slices.Contains(names, check.name) {
 			continue
 		}
 		if check.servers && !serving {

@@ -25,7 +25,7 @@ const toolPatience = 4 * time.Minute
 // A tool is the program under test.
 type tool struct {
 	path  string
-	names string // its --names file
+	names string // its --names file; empty: it finds names by itself
 }
 
 // findTool takes a path, or finds stackhop beside this program or on PATH.
@@ -61,7 +61,11 @@ type session struct {
 
 // begin starts `trace` with more arguments, without waiting for it.
 func (t tool) begin(args ...string) (*session, error) {
-	return t.launch(append([]string{"trace", "--names", t.names, "-o", "json"}, args...)...)
+	first := []string{"trace", "-o", "json"}
+	if t.names != "" {
+		first = append(first, "--names", t.names)
+	}
+	return t.launch(append(first, args...)...)
 }
 
 // launch starts the tool, without waiting for it.

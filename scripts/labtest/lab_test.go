@@ -101,14 +101,20 @@ type machine struct {
 	err     error
 }
 
-// boot runs the checks in a machine.
+// boot runs the checks in a machine with the cluster.
 func boot(t *testing.T, bin, series string, names []string) *machine {
+	t.Helper()
+	return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d %s", *seed, strings.Join(names, " ")))
+}
+
+// run runs a script in a machine. The arguments are more of scripts/vm's.
+func run(t *testing.T, bin, series, script string, args ...string) *machine {
 	t.Helper()
 	start := time.Now()
 	m := &machine{series: series, out: t.TempDir()}
-	script := fmt.Sprintf("lab up && lab check -o /out -seed %d %s", *seed, strings.Join(names, " "))
-	cmd := exec.Command(filepath.Join(root, "scripts/vm"), "run", "-k", series, "-t", fmt.Sprint(*limit), "-o", m.out,
-		"-f", filepath.Join(bin, "lab"), "-f", filepath.Join(bin, "stackhop"), "--", "sh", "-c", script)
+	args = append([]string{"run", "-k", series, "-t", fmt.Sprint(*limit), "-o", m.out,
+		"-f", filepath.Join(bin, "lab"), "-f", filepath.Join(bin, "stackhop")}, args...)
+	cmd := exec.Command(filepath.Join(root, "scripts/vm"), append(args, "--", "sh", "-c", script)...)
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
