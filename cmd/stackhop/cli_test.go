@@ -46,8 +46,10 @@ type fakeTracer struct {
 	devices map[uint32][]uint32
 	// afterTick is called behind each tick, which is numbered.
 	afterTick func(n int)
-	now       uint64 // of the last tick, in ns
-	closed    int
+	// updateSets is called for UpdateSets; nil: nobody wants to know.
+	updateSets func()
+	now        uint64 // of the last tick, in ns
+	closed     int
 }
 
 var _ liveTracer = (*fakeTracer)(nil)
@@ -89,6 +91,12 @@ func (f *fakeTracer) Now() tracer.ClockPair {
 func (f *fakeTracer) Devices() map[uint32][]uint32 { return f.devices }
 func (f *fakeTracer) Facts(tracer.FactsFilter) tracer.Facts {
 	return tracer.Facts{Sysctls: []tracer.Sysctl{{Netns: 4026532345, Name: "net.ipv4.ip_forward", Value: "1"}}}
+}
+func (f *fakeTracer) UpdateSets() error {
+	if f.updateSets != nil {
+		f.updateSets()
+	}
+	return nil
 }
 func (f *fakeTracer) Close() error { f.closed++; return nil }
 
@@ -145,6 +153,7 @@ func newWorldOf(t *testing.T, c *events.Capture) *world {
 			w.config = cfg
 			return w.tr, nil
 		},
+		newCluster:   func(clusterOptions) (cluster, error) { return nil, nil },
 		probe:        func() (*tracer.Kernel, error) { return someKernel(), nil },
 		hookTable:    func() ([]tracer.HookStatus, error) { return someHooks(), nil },
 		readTopology: func(file []byte) (*topology.Topology, []error, error) { return someTopology(file), w.missing, nil },

@@ -40,7 +40,7 @@ func showingFlags(forms ...string) []cli.Flag {
 
 // liveFlags are those of every command that observes the kernel.
 func liveFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(clusterFlags(), []cli.Flag{
 		boolFlag("all", choosing, "every packet; costs the node more than a selection"),
 		&cli.DurationFlag{Name: "for", Category: ending, DefaultText: "until Ctrl-C", Usage: "end after a `TIME` such as 30s"},
 		&cli.IntFlag{Name: "count", Category: ending, DefaultText: "no limit", Usage: "end after `N` traversals shown"},
@@ -51,7 +51,7 @@ func liveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file alone, as if this ran on it"},
 		&cli.StringFlag{Name: "hooks", Category: running, Value: string(tracer.HooksAll), Usage: "`SET` of hooks: all, or tracepoints on kernels that refuse function hooks (no IPVS, conntrack, netfilter, IP and sockets then)"},
 		&cli.StringFlag{Name: "ready-file", Category: running, Usage: "write `PATH` once everything is attached"},
-	}
+	}...)
 }
 
 // boolFlag is a switch; "(default: false)" behind each would tell nothing.

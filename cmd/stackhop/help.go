@@ -53,7 +53,10 @@ const traceHelp = commandHead + `   # everything to and from one address, and wh
    # why does this fail? Trace while a command runs, and stop when it has ended
    {{.HelpName}} --failed --to :80 -- curl -s http://8.219.164.113/
 
-   # by name, with a file that says which address is whose
+   # by name; a pod that restarts and endpoints that change are followed
+   {{.HelpName}} --from pod/shop/web --to svc/shop/cart:80
+
+   # where there is no Kubernetes: a file says which address is whose
    {{.HelpName}} --names names.json --from pod/default/centos --to svc/default/nginx1:80
 
    # for scripts: JSON lines, the first 100 traversals, at most 30 seconds
@@ -61,7 +64,8 @@ const traceHelp = commandHead + `   # everything to and from one address, and wh
 ` + commandTail + `
 TARGETS (T):
    IP, IP:PORT, [IPv6]:PORT, CIDR, :PORT
-   pod/[NS/]NAME, svc/[NS/]NAME[:PORT], node/NAME    by the names file
+   pod/[NS/]NAME, svc/[NS/]NAME[:PORT], node/NAME    by the names file, the API server or the container runtime;
+                                                     a service is its own addresses, node ports and endpoints
    netns/NAME, netns/INODE                           the addresses that a network namespace has now
    Repeated, or separated by commas: any of them. What different flags and the expression say must all hold.
    A packet that matches anywhere on its way is followed everywhere, and so is its connection, in both directions
@@ -74,7 +78,10 @@ COMMAND:
    It starts once everything is attached, and the trace ends when it has ended and its packets have settled. Its
    standard output goes to standard error, so that standard output has nothing but results.
 
-NAMES FILE:
+NAMES:
+   Pods, services and nodes are named by the API server (a kubeconfig, or the account of the pod that this runs in)
+   and the container runtime, whichever there is. Neither is waited for, and the loss of one ends nothing: its names
+   are marked "perhaps no longer". The names file goes before them:
    {"netns":[{"name":"n1","kind":"node"},{"name":"centos","kind":"pod","node":"n1","pod":"default/centos"}],
     "addresses":[{"ip":"192.168.13.23","service":"default/nginx1"},{"ip":"172.23.96.23","pod":"default/centos"}]}
 

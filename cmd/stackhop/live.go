@@ -28,6 +28,15 @@ type liveOptions struct {
 	show       *showing       // nil: no traversal is shown
 	recording  *recordOptions // nil: none
 	capture    *capture       // nil: none
+	cluster    cluster        // nil: none
+	sets       []*namedSet    // of the selection, that follow the cluster
+}
+
+// close ends what the options hold open.
+func (o *liveOptions) close() {
+	if o.cluster != nil {
+		o.cluster.Close()
+	}
 }
 
 // showing is what is written about traversals.
@@ -41,8 +50,8 @@ func newShowing(c *cli.Context) *showing {
 	return &showing{form: c.String("output"), noColor: c.Bool("no-color"), failedOnly: c.Bool("failed")}
 }
 
-// liveOptions reads and checks the flags.
-func (a *app) liveOptions(c *cli.Context) (*liveOptions, error) {
+// liveOptions reads and checks the flags. What it returns is to be closed.
+func (a *app) liveOptions(c *cli.Context) (_ *liveOptions, err error) {
 	o := &liveOptions{
 		bounds:   bounds{limit: c.Duration("for"), count: c.Int("count"), readyFile: c.String("ready-file")},
 		onlyNode: c.String("only-node"), exitStatus: c.Bool("exit-status"),
@@ -69,18 +78,37 @@ func (a *app) liveOptions(c *cli.Context) (*liveOptions, error) {
 	if err := checkOnlyNode(o.onlyNode, names); err != nil {
 		return nil, err
 	}
-	o.selection = newSelection(a, c)
-	t := &targets{sys: a.sys, names: names, namesPath: c.String("names"), namespace: o.selection.namespace}
-	if o.config.Select, err = o.selection.compile(t); err != nil {
+	if o.cluster, err = a.openCluster(c, o.config.Warn); err != nil {
 		return nil, err
 	}
-	o.config.All = o.selection.all
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	if err := a.selectLive(c, o, names); err != nil {
+		return nil, err
+	}
 	if a.command != nil {
 		if o.bounds.child, err = newChild(a.sys, a.errw, a.command); err != nil {
 			return nil, err
 		}
 	}
 	return o, removeStale(o.bounds.readyFile)
+}
+
+// selectLive reads what is selected.
+func (a *app) selectLive(c *cli.Context, o *liveOptions, names *events.NamesFile) (err error) {
+	o.selection = newSelection(a, c)
+	if o.cluster != nil && o.selection.needsNames() {
+		a.settle(o.cluster)
+	}
+	t := &targets{
+		sys: a.sys, names: names, namesPath: c.String("names"), cluster: o.cluster, warn: o.config.Warn, namespace: o.selection.namespace,
+	}
+	o.config.Select, err = o.selection.compile(t)
+	o.config.All, o.sets = o.selection.all, t.sets
+	return err
 }
 
 // readBounds reads what bounds the cost of a run.

@@ -15,6 +15,7 @@ import (
 var errNotLinux = errors.New("packets can be traced on Linux only")
 
 func newTracer(tracer.Config) (liveTracer, error) { return nil, errNotLinux }
+func newCluster(clusterOptions) (cluster, error)  { return nil, nil }
 func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
 func ownFile(*os.File) error                      { return nil }

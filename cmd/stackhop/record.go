@@ -53,6 +53,7 @@ func (a *app) record(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer o.close()
 	if o.recording, err = a.recordOptions(c); err != nil {
 		return err
 	}

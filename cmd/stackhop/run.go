@@ -59,8 +59,12 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	if err != nil {
 		node = "" // the names may still have one
 	}
+	names := tr.Names()
+	if o.cluster != nil {
+		names, s.look = o.cluster.Names(names), o.cluster.Look
+	}
 	cfg := events.Config{
-		Hooks: tr.Table(), Names: tr.Names(), Wall: tr.Wall,
+		Hooks: tr.Table(), Names: names, Wall: tr.Wall,
 		Node: node, OnlyNode: o.onlyNode, HasFunctions: tr.HasFunctions(),
 	}
 	if o.recording != nil {
@@ -75,8 +79,11 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
 	}
 
+	following := o.follow(ctx, tr)
 	err = tr.Run(ctx, s)
 	s.stitcher.Flush()
+	cancel()
+	following.Wait()
 	if s.child != nil {
 		s.child.stop()
 	}

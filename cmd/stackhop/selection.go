@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,14 @@ func errNoSelection(program string) error {
 // given says that something is selected beside all.
 func (s *selection) given() bool {
 	return len(s.from)+len(s.to)+len(s.with) > 0 || s.namespace != "" || s.expression != ""
+}
+
+// needsNames says whether the words name pods, services or nodes.
+func (s *selection) needsNames() bool {
+	return s.namespace != "" || slices.ContainsFunc(slices.Concat(s.from, s.to, s.with), func(w string) bool {
+		kind, _, ok := strings.Cut(w, "/")
+		return ok && slices.Contains([]string{"pod", "svc", "service", "node"}, kind)
+	})
 }
 
 // compile turns a selection into one expression; nil stands for all packets.
@@ -105,6 +114,7 @@ func (s *selection) ends(t *targets) (*pcapexpr.Expr, error) {
 	// A namespace that completes the name of a pod or service has done its
 	// work; otherwise it selects.
 	if s.namespace != "" && !t.used {
+		t.flag = "--namespace"
 		inside, err := t.inNamespace()
 		if err != nil {
 			return nil, err
@@ -115,6 +125,7 @@ func (s *selection) ends(t *targets) (*pcapexpr.Expr, error) {
 }
 
 func resolveAll(t *targets, flag string, words []string) ([]end, error) {
+	t.flag = flag
 	var out []end
 	for _, w := range words {
 		ends, err := t.resolve(w)

@@ -48,6 +48,8 @@ type session struct {
 	// is told before the end.
 	losses   func() map[string]uint64
 	warn     func(text string)
+	look     func()              // asks for the name of a namespace that is new; nil: nobody knows more
+	spaces   map[uint32]struct{} // that were seen
 	stitcher *events.Stitcher
 	display  *display
 	ctx      context.Context //nolint:containedctx // of the one Run
@@ -67,6 +69,9 @@ type session struct {
 // Event takes an event from the tracer.
 func (s *session) Event(e *events.Event) {
 	s.busy = true
+	if s.look != nil {
+		s.meet(e.Netns)
+	}
 	s.capture.add(e)
 	if s.record != nil {
 		s.record.prepare(e, s.stitcher)
@@ -76,6 +81,22 @@ func (s *session) Event(e *events.Event) {
 		// Behind the stitcher: what it asked about names is kept with the event.
 		s.record.Event(e)
 	}
+}
+
+// maxSpaces bounds the namespaces that are remembered to have been seen.
+const maxSpaces = 1 << 16
+
+// meet asks for the name of a namespace when it is first seen: its pod may not
+// live for long.
+func (s *session) meet(netns uint32) {
+	if _, ok := s.spaces[netns]; ok {
+		return
+	}
+	if s.spaces == nil || len(s.spaces) >= maxSpaces {
+		s.spaces = map[uint32]struct{}{}
+	}
+	s.spaces[netns] = struct{}{}
+	s.look()
 }
 
 // Tick is the clock of the session.

@@ -31,6 +31,7 @@ type liveTracer interface {
 	Now() tracer.ClockPair
 	Devices() map[uint32][]uint32
 	Facts(f tracer.FactsFilter) tracer.Facts
+	UpdateSets() error
 	Close() error
 }
 
@@ -53,8 +54,10 @@ type system struct {
 	exit func(code int)
 
 	newTracer func(tracer.Config) (liveTracer, error)
-	probe     func() (*tracer.Kernel, error)
-	hookTable func() ([]tracer.HookStatus, error)
+	// newCluster finds Kubernetes; nil: there is none.
+	newCluster func(clusterOptions) (cluster, error)
+	probe      func() (*tracer.Kernel, error)
+	hookTable  func() ([]tracer.HookStatus, error)
 	// readTopology takes a names file; nil: none.
 	readTopology func(namesFile []byte) (t *topology.Topology, missing []error, err error)
 	// netnsAddrs lists the addresses of a namespace, given by its name in
@@ -69,7 +72,7 @@ func newSystem() *system {
 		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
 		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile,
 		signals: notifySignals, exit: os.Exit,
-		newTracer: newTracer, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
+		newTracer: newTracer, newCluster: newCluster, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,
 	}
 }

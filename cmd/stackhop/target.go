@@ -13,18 +13,26 @@ import (
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
-// end is one address range, one port, or both, at one end of a connection.
+// end is one address range, one port, or both, at one end of a connection; or
+// all that names stand for.
 type end struct {
 	net  netip.Prefix // invalid: any address
 	port uint16       // 0: any
+	set  *pcapexpr.Set
 }
 
 // source matches packets that come from the end, destination those to it.
 func (e end) source() *pcapexpr.Expr {
+	if e.set != nil {
+		return pcapexpr.SrcIn(e.set)
+	}
 	return e.match(pcapexpr.SrcNet, pcapexpr.SrcPort)
 }
 
 func (e end) destination() *pcapexpr.Expr {
+	if e.set != nil {
+		return pcapexpr.DstIn(e.set)
+	}
 	return e.match(pcapexpr.DstNet, pcapexpr.DstPort)
 }
 
@@ -44,6 +52,12 @@ type targets struct {
 	sys       *system
 	names     *events.NamesFile // nil: no names file
 	namesPath string
+	// cluster is nil without Kubernetes. What it knows of the words of a flag is
+	// one set, which sets has once there is one.
+	cluster cluster
+	sets    []*namedSet
+	flag    string
+	warn    func(string)
 	// namespace is that of pods and services that name none; used says
 	// whether there were any.
 	namespace string
@@ -130,22 +144,44 @@ func (t *targets) qualify(name string) string {
 		return name
 	}
 	t.used = true
-	if t.namespace == "" {
-		return "default/" + name
+	namespace := t.namespace
+	if namespace == "" && t.cluster != nil {
+		namespace = t.cluster.Namespace()
 	}
-	return t.namespace + "/" + name
+	if namespace == "" {
+		namespace = "default"
+	}
+	return namespace + "/" + name
 }
 
-// named looks a name up in the names file.
+// named looks a name up in the names file, and then in Kubernetes.
 func (t *targets) named(kind, target, name string, port uint16) ([]end, error) {
 	if last(name) == "" || strings.Count(name, "/") > 1 || strings.HasPrefix(name, "/") {
 		return nil, fmt.Errorf("%s is not a target\n  %s", quoted(target), targetForms)
 	}
-	if t.names == nil {
-		return nil, fmt.Errorf("%s: no names are known\n  say which address it is with --names FILE, for example {\"addresses\":[{\"ip\":\"10.0.0.1\",\"%s\":%s}]}, or give the address itself", quoted(target), fieldOf(kind), quoted(name))
+	if t.names == nil && t.cluster == nil {
+		return nil, fmt.Errorf("%s: no names are known\n  say which address it is with --names FILE, for example {\"addresses\":[{\"ip\":\"10.0.0.1\",\"%s\":%s}]}, give the address itself, or tell with --kubeconfig or --runtime-endpoint whom to ask", quoted(target), fieldOf(kind), quoted(name))
 	}
-	var out []end
-	var known []string
+	out, known := t.inFile(kind, name, port)
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case t.cluster != nil:
+		namespace, base, ok := strings.Cut(name, "/")
+		if !ok {
+			namespace, base = "", name
+		}
+		return t.want(&wanted{kind: kind, namespace: namespace, name: base, port: port})
+	}
+	return nil, fmt.Errorf("no address of %s/%s in %s%s", kind, events.Safe(name), events.Safe(t.namesPath), didYouMean(name, known))
+}
+
+// inFile returns what a name stands for by the names file, and the names that
+// the file has.
+func (t *targets) inFile(kind, name string, port uint16) (out []end, known []string) {
+	if t.names == nil {
+		return nil, nil
+	}
 	for _, a := range t.names.Addresses {
 		have := map[string]string{"pod": a.Pod, "svc": a.Service, "node": a.Node}[kind]
 		if have == name {
@@ -155,10 +191,21 @@ func (t *targets) named(kind, target, name string, port uint16) ([]end, error) {
 			known = append(known, have)
 		}
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("no address of %s/%s in %s%s", kind, events.Safe(name), events.Safe(t.namesPath), didYouMean(name, known))
+	return out, known
+}
+
+// want puts a name into the flag's set.
+func (t *targets) want(w *wanted) ([]end, error) {
+	if _, err := w.members(t.cluster); err != nil {
+		return nil, err
 	}
-	return out, nil
+	if n := len(t.sets); n == 0 || t.sets[n-1].Name() != t.flag {
+		t.sets = append(t.sets, &namedSet{Set: pcapexpr.NewSet(t.flag)})
+	}
+	s := t.sets[len(t.sets)-1]
+	s.names = append(s.names, w)
+	s.fill(t.cluster, t.warn)
+	return []end{{set: s.Set}}, nil
 }
 
 // fieldOf is the field of the names file that has the names of a kind.
@@ -191,11 +238,25 @@ func (t *targets) netns(name string) ([]end, error) {
 
 // inNamespace returns the ends that are pods or services of the namespace.
 func (t *targets) inNamespace() ([]end, error) {
-	if t.names == nil {
-		return nil, fmt.Errorf("--namespace %s: no names are known\n  say which addresses are its pods and services with --names FILE, or give addresses", events.Safe(t.namespace))
-	}
 	var out []end
 	var known []string
+	if t.names != nil {
+		out, known = t.namespaceInFile()
+	}
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case t.cluster != nil:
+		return t.want(&wanted{kind: kindNamespace, namespace: t.namespace})
+	case t.names == nil:
+		return nil, fmt.Errorf("--namespace %s: no names are known\n  say which addresses are its pods and services with --names FILE, or give addresses", events.Safe(t.namespace))
+	}
+	return nil, fmt.Errorf("no address in namespace %s in %s%s", events.Safe(t.namespace), events.Safe(t.namesPath), didYouMean(t.namespace, known))
+}
+
+// namespaceInFile returns the ends by the names file, and the namespaces that it
+// has.
+func (t *targets) namespaceInFile() (out []end, known []string) {
 	for _, a := range t.names.Addresses {
 		for _, name := range []string{a.Pod, a.Service} {
 			ns, _, ok := strings.Cut(name, "/")
@@ -207,8 +268,5 @@ func (t *targets) inNamespace() ([]end, error) {
 			}
 		}
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("no address in namespace %s in %s%s", events.Safe(t.namespace), events.Safe(t.namesPath), didYouMean(t.namespace, known))
-	}
-	return out, nil
+	return out, known
 }

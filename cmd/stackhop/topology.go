@@ -19,11 +19,11 @@ func (a *app) topologyCommand() *cli.Command {
 		Name:               "topology",
 		Usage:              "what is on this node: namespaces, devices and their pairs, routes, IPVS services",
 		CustomHelpTemplate: topologyHelp,
-		Flags: []cli.Flag{
+		Flags: append(clusterFlags(),
 			&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
 			&cli.StringFlag{Name: "only-node", Category: naming, Usage: "show the node `NAME` of the names file alone"},
 			outputFlag(writing, "text", "json", "svg", "dot"),
-		},
+		),
 		Action: a.plainAction(false, a.topology),
 	}
 }
@@ -38,7 +38,18 @@ func (a *app) topology(c *cli.Context) error {
 	if err := checkOnlyNode(only, names); err != nil {
 		return err
 	}
+	cl, err := a.openCluster(c, func(text string) { a.say("warning: %s", text) })
+	if err != nil {
+		return err
+	}
 	t, missing, err := a.sys.readTopology(cfg.NamesFile)
+	if cl != nil {
+		defer cl.Close()
+		if err == nil {
+			a.settle(cl)
+			nameTopology(t, names, cl)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ func (a *app) trace(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer o.close()
 	o.show = newShowing(c)
 	if o.capture, err = newCapture(c.String("capture")); err != nil {
 		return err

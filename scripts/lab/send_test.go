@@ -15,7 +15,7 @@ func TestSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
-	go echoUDP(udp, nil)
+	go newEchoer(udp, nil).run()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

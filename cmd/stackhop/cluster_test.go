@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
+	"github.com/stackhop/stackhop/kube"
+)
+
+// fakeCluster is an index that nobody fills but the test.
+type fakeCluster struct {
+	*kube.Index
+	namespace string
+	looked    atomic.Int32
+	closed    atomic.Int32
+}
+
+func (f *fakeCluster) Names(inner events.Names) events.Names {
+	return kube.NewNames(inner, f.Index, nil)
+}
+func (f *fakeCluster) Settled(context.Context) {}
+func (f *fakeCluster) Namespace() string       { return f.namespace }
+func (f *fakeCluster) Look()                   { f.looked.Add(1) }
+func (f *fakeCluster) Close()                  { f.closed.Add(1) }
+
+func podAt(namespace, name, ip string) *kube.Pod {
+	return &kube.Pod{Namespace: namespace, Name: name, UID: namespace + "-" + name, Node: "n1", IPs: []netip.Addr{netip.MustParseAddr(ip)}}
+}
+
+// newFakeCluster has the ends of the scripted capture.
+func newFakeCluster() *fakeCluster {
+	f := &fakeCluster{Index: kube.NewIndex(nil)}
+	f.SetState(kube.FromAPI, kube.Current)
+	f.PutPod(kube.FromAPI, podAt("shop", "web", "172.23.96.23"))
+	f.PutPod(kube.FromAPI, podAt("test", "web", "172.23.96.77"))
+	f.PutService(&kube.Service{
+		Namespace: "shop", Name: "cart", Type: "LoadBalancer", ClusterIPs: []netip.Addr{netip.MustParseAddr("192.168.13.23")},
+		Ingress: []kube.Ingress{{IP: netip.MustParseAddr("8.219.164.114")}}, ExternalLocal: true,
+		Ports: []kube.ServicePort{{Name: "http", Proto: 6, Port: 80}},
+	})
+	f.PutSlice(&kube.Slice{
+		Namespace: "shop", Name: "cart-1", Service: "cart", Ports: []kube.SlicePort{{Name: "http", Proto: 6, Port: 8080}},
+		Endpoints: []kube.Endpoint{{Addrs: []netip.Addr{netip.MustParseAddr("172.23.96.163")}, Node: "n2", Pod: "cart-a", Ready: true, Serving: true}},
+	})
+	return f
+}
+
+func (w *world) withCluster(f *fakeCluster) *world {
+	w.sys.newCluster = func(clusterOptions) (cluster, error) { return f, nil }
+	return w
+}
+
+// TestClusterTargets: names select what they stand for, and a wrong one teaches.
+func TestClusterTargets(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string // members of all sets
+		err  string // part of the message
+	}{
+		{"pod and service", []string{"--from", "pod/shop/web", "--to", "svc/shop/cart:80"},
+			"172.23.96.23/32:0 | 172.23.96.163/32:8080 192.168.13.23/32:80 8.219.164.114/32:80", ""},
+		{"several of one flag", []string{"--with", "pod/shop/web,pod/test/web"}, "172.23.96.23/32:0 172.23.96.77/32:0", ""},
+		{"namespace completes", []string{"-n", "test", "--with", "pod/web"}, "172.23.96.77/32:0", ""},
+		{"the context's namespace", []string{"--with", "pod/web"}, "172.23.96.23/32:0", ""},
+		{"namespace alone", []string{"-n", "test"}, "172.23.96.77/32:0", ""},
+		{"in no namespace of that name", []string{"--with", "pod/prod/web"}, "", "shop/web"},
+		{"near", []string{"--with", "svc/shop/crat:80"}, "", "cart"},
+		{"no such port", []string{"--with", "svc/shop/cart:81"}, "", "80"},
+		{"contradiction", []string{"--no-kube", "--kubeconfig", "x", "--with", "pod/shop/web"}, "", "--no-kube leaves Kubernetes alone"},
+		{"left alone", []string{"--no-kube", "--with", "pod/shop/web"}, "", "no names are known"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeCluster()
+			f.namespace = "shop"
+			w := newWorld(t).withCluster(f)
+			status := w.run(append([]string{"trace", "--for", "1s"}, tt.args...)...)
+			if tt.err != "" {
+				if status != exitError || !strings.Contains(w.stderr.String(), tt.err) || w.tr.closed != 0 {
+					t.Errorf("status %d, without %q: %s", status, tt.err, w.stderr.String())
+				}
+			} else if got := setsText(w.config.Select.Sets()); status != exitDone || got != tt.want {
+				t.Errorf("status %d, sets %q, want %q\n%s", status, got, tt.want, w.stderr.String())
+			}
+			if opened := !slices.Contains(tt.args, "--no-kube"); (f.closed.Load() == 1) != opened {
+				t.Errorf("closed %d times", f.closed.Load())
+			}
+		})
+	}
+}
+
+func setsText(sets []*pcapexpr.Set) string {
+	var all []string
+	for _, s := range sets {
+		var members []string
+		for _, m := range s.Members() {
+			members = append(members, m.Net.String()+":"+strconv.Itoa(int(m.Port)))
+		}
+		slices.Sort(members)
+		all = append(all, strings.Join(members, " "))
+	}
+	return strings.Join(all, " | ")
+}
+
+// TestClusterNames: what Kubernetes knows is said beside what the run's own names
+// say, which come first.
+func TestClusterNames(t *testing.T) {
+	f := newFakeCluster()
+	w := newWorld(t).withCluster(f).must(t, "trace", "--all", "--for", "1s", "-o", "json")
+	for _, want := range []string{
+		`"service":"shop/cart"`, `"pod":"default/centos"`,
+		`"service":{"name":"shop/cart","port":"http","type":"LoadBalancer","policy":"Local","here":0,"elsewhere":1,`,
+	} {
+		if !strings.Contains(w.stdout.String(), want) {
+			t.Errorf("nowhere %q:\n%s", want, w.stdout.String())
+		}
+	}
+	if f.looked.Load() == 0 {
+		t.Error("nobody asked for the names of namespaces")
+	}
+}
+
+// TestClusterFollows: a pod that restarts has another address, which is followed
+// from then on; one that is gone stands for nothing, and that is said once.
+func TestClusterFollows(t *testing.T) {
+	f := newFakeCluster()
+	w := newWorld(t).withCluster(f)
+	seen := make(chan string, 16)
+	w.tr.updateSets = func() { seen <- setsText(w.config.Select.Sets()) }
+	steps := []struct {
+		do   func()
+		want string
+	}{
+		{func() { f.DeletePod(kube.FromAPI, "shop-web") }, ""},
+		{func() { f.PutPod(kube.FromAPI, podAt("shop", "web", "172.23.96.99")) }, "172.23.96.99/32:0"},
+		{func() { f.PutPod(kube.FromAPI, podAt("shop", "other", "172.23.96.23")) }, "-"},
+		{func() { f.DeletePod(kube.FromAPI, "shop-web") }, ""},
+	}
+	w.tr.afterTick = func(n int) {
+		if n != 1 {
+			return
+		}
+		for i, s := range steps {
+			s.do()
+			if s.want == "-" {
+				continue // nothing changes
+			}
+			select {
+			case got := <-seen:
+				if got != s.want {
+					t.Errorf("step %d: %q, want %q", i, got, s.want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Errorf("step %d: nothing was followed", i)
+			}
+		}
+	}
+	w.must(t, "trace", "--with", "pod/shop/web", "--for", "1s")
+	if n := strings.Count(w.stderr.String(), "pod/shop/web is gone"); n != 2 {
+		t.Errorf("said %d times, want twice:\n%s", n, w.stderr.String())
+	}
+}
