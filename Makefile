@@ -14,7 +14,7 @@ FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab demo captures bench-quick clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-kube demo captures bench-quick clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -44,6 +44,7 @@ lint: ## gofmt, go vet
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go vet -tags lab ./...
+	go vet -tags kube ./...
 
 cross: ## Build for every system that is supported
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o $(SCRATCH)/ ./cmd/stackhop
@@ -55,7 +56,7 @@ fuzz: ## Each fuzz target for a while (FUZZ=5s)
 		go test $${t%%:*} -run '^$$' -fuzz "^$${t##*:}\$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x || exit 1; \
 	done
 
-test: setup ## Everything: unit, native (root), fuzzing, five kernels in the lab
+test: setup ## Everything: unit, native (root), fuzzing, a real API server, five kernels in the lab
 	@rm -f $(SCRATCH)/stages; export STAGES=$(SCRATCH)/stages; ok=0; \
 	scripts/stage generate $(MAKE) -s check-generate || ok=1; \
 	scripts/stage lint $(MAKE) -s lint || ok=1; \
@@ -63,6 +64,7 @@ test: setup ## Everything: unit, native (root), fuzzing, five kernels in the lab
 	scripts/stage churn go test -json -timeout 15m -run '^TestNativeChurn' ./tracer || ok=1; \
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
+	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
 	scripts/stage lab go test -json -tags lab -count=1 -timeout 45m ./scripts/labtest || ok=1; \
 	scripts/stage --sum && exit $$ok
 
@@ -91,6 +93,9 @@ endif
 
 test-lab: ## The lab's checks alone, on all kernels
 	go test -tags lab -count=1 -timeout 45m -v ./scripts/labtest
+
+test-kube: ## The tests with a real API server and etcd
+	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest
 
 lab-check: bin/stackhop bin/lab ## The lab's checks on one kernel (KERNEL=6.12, CHECKS="cases churn")
 	scripts/vm run -k $(KERNEL) -t 1200 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab check $(CHECKS)'
