@@ -140,7 +140,7 @@ func TestTrouble(t *testing.T) {
 			f.when(tt.answer)
 			b, _ := start(t, Config{Kubeconfig: kubeconfig(t, f.URL, "", "{}"), Timeout: 200 * time.Millisecond})
 			eventually(t, "warning and state", func() bool { return len(b.warnings()) > 0 && b.state() == tt.state })
-			eventually(t, "tried again", func() bool { return len(f.asked) > 9 || tt.state == kube.Current })
+			eventually(t, "tried again", func() bool { return f.requests("/services?limit") > 1 || f.requests("/endpointslices?limit") > 1 })
 			w := b.warnings()
 			if len(w) != 1 || !strings.Contains(w[0], tt.warning) || !strings.Contains(w[0], "missing") {
 				t.Errorf("warnings %q, want one with %q", w, tt.warning)

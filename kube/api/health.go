@@ -39,7 +39,7 @@ type health struct {
 
 	mu    sync.Mutex
 	kinds []kindHealth
-	heard map[string]time.Time // when each class of trouble that was told last was there
+	heard map[string]time.Time // by class of trouble: when one that was told was last there
 }
 
 type kindHealth struct {
@@ -47,6 +47,7 @@ type kindHealth struct {
 	since     time.Time // of gone
 	trouble   trouble   // class "": none
 	arose     time.Time // when trouble of that class began
+	told      bool      // it needs no more words
 }
 
 func newHealth(kinds int, host string, store kube.Store, warn func(string)) *health {
@@ -106,10 +107,7 @@ func (h *health) fail(kind int, resource string, err error) string {
 			k.condition, k.since = gone, time.Now()
 		}
 		if k.trouble.class != t.class {
-			k.trouble, k.arose = t, time.Now()
-		}
-		if _, told := h.heard[t.class]; told {
-			h.heard[t.class] = time.Now()
+			k.trouble, k.arose, k.told = t, time.Now(), false
 		}
 	})
 	return t.class
@@ -147,10 +145,11 @@ func (h *health) look(now time.Time) (state kube.State, next time.Duration, warn
 		if k.trouble.class == "" || k.condition == gone && !after(k.arose) {
 			continue
 		}
-		if heard, told := h.heard[k.trouble.class]; !told || now.Sub(heard) > quiet {
+		heard, told := h.heard[k.trouble.class]
+		if !k.told && (!told || now.Sub(heard) > quiet) {
 			warnings = append(warnings, events.SafeSentence(k.trouble.text)+consequence(k))
-			h.heard[k.trouble.class] = now
 		}
+		k.told, h.heard[k.trouble.class] = true, now
 	}
 	if stale {
 		return kube.Stale, next, warnings

@@ -96,8 +96,8 @@ func (p *plugin) credential(ctx context.Context) (*credential, error) {
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-ctx.Done(): // another request has run it for all this time
+		return nil, &pluginError{p.config.Command, p.slow()}
 	}
 	if c := p.current.Load(); c != nil && (c.expires.IsZero() || time.Now().Before(c.expires)) {
 		return c, nil
@@ -114,6 +114,8 @@ func (p *plugin) credential(ctx context.Context) (*credential, error) {
 	p.current.Store(c)
 	return c, nil
 }
+
+func (p *plugin) slow() error { return fmt.Errorf("it has not ended after %v", p.timeout) }
 
 // refused drops a credential that the API server does not take.
 func (p *plugin) refused(c *credential) { p.current.CompareAndSwap(c, nil) }
@@ -145,7 +147,7 @@ func (p *plugin) run(ctx context.Context) (*credential, error) {
 	alone(cmd)
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("it has not ended after %v", p.timeout)
+			return nil, p.slow()
 		}
 		if said := lastLine(string(stderr.data)); said != "" {
 			return nil, fmt.Errorf("%w: %s", err, said)
