@@ -44,7 +44,7 @@ func (d *drawing) draw() (width, height int) {
 		b.measure(d)
 		width += b.width + 2*gap
 	}
-	top := margin + 3*line
+	top := margin + 3*line + gap
 	width, top = d.drawHosts(d.layers(hosts), top, max(width, minBlock))
 	x := margin
 	for _, b := range blocks {
