@@ -98,7 +98,7 @@ func (s *store) same(other *store) (same bool) {
 }
 
 // source runs a source against a kubeconfig until the test, or stop, ends it.
-// What it is not allowed to do is to write to standard error, or to linger.
+// It fails the test if it waits for anybody to begin or to end.
 func source(t *testing.T, cfg api.Config) (s *store, stop func()) {
 	t.Helper()
 	s = newStore()
