@@ -62,7 +62,7 @@ type groupData struct {
 	Count   int         `json:"count"`
 	Lost    int         `json:"lost"`
 	Visits  []visitData `json:"visits"`
-	NAT     [][7]any    `json:"nat"` // visit, by, kind, masquerade, from, to, count
+	NAT     [][10]any   `json:"nat"` // visit, by, kind, masquerade, from, to, service, pod, node, count
 	Rest    int         `json:"rest"`
 	Times   [][4]uint64 `json:"times"`
 }
@@ -71,6 +71,7 @@ type visitData struct {
 	Name     int     `json:"name"`
 	Kind     int     `json:"kind"`
 	Node     int     `json:"node"`
+	Pod      int     `json:"pod"`
 	Entered  int     `json:"entered"`
 	Left     int     `json:"left"`
 	Stacks   float64 `json:"stacks"`
@@ -104,10 +105,13 @@ func (c *collector) groupOf(g *group) groupData {
 	d := groupData{
 		Verdict: text(string(g.verdict)), Where: c.dict.id(g.where), Reason: c.dict.id(g.reason), Proto: c.dict.id(g.proto),
 		Reply: g.reply, Other: g.other, Stacks: g.stacks, L3: g.l3, Summary: c.dict.id(g.summary), Same: g.same,
-		Count: g.count, Lost: g.lost, Visits: c.visitsOf(g.visits), NAT: [][7]any{}, Rest: g.rest, Times: g.times.quantiles(),
+		Count: g.count, Lost: g.lost, Visits: c.visitsOf(g.visits), NAT: [][10]any{}, Rest: g.rest, Times: g.times.quantiles(),
 	}
 	for _, l := range g.labels() {
-		d.NAT = append(d.NAT, [7]any{l.visit, c.dict.id(l.by), c.dict.id(l.kind), l.masquerade, c.dict.id(l.from), c.dict.id(l.to), g.nats[l]})
+		d.NAT = append(d.NAT, [10]any{
+			l.visit, c.dict.id(l.by), c.dict.id(l.kind), l.masquerade, c.dict.id(l.from), c.dict.id(l.to),
+			c.dict.id(l.service), c.dict.id(l.pod), c.dict.id(l.node), g.nats[l],
+		})
 	}
 	return d
 }
@@ -117,7 +121,7 @@ func (c *collector) visitsOf(visits []visit) []visitData {
 	for i := range visits {
 		v := &visits[i]
 		out[i] = visitData{
-			Name: c.dict.id(v.name), Kind: c.dict.id(v.kind), Node: c.dict.id(v.node), Entered: c.dict.id(v.entered),
+			Name: c.dict.id(v.name), Kind: c.dict.id(v.kind), Node: c.dict.id(v.node), Pod: c.dict.id(v.pod), Entered: c.dict.id(v.entered),
 			Left: c.dict.id(v.left), Stacks: v.stacks, Bridged: v.bridged, BridgeNF: v.bridgeNF, Devices: c.dict.ids(v.devices),
 			Out: make([]bool, len(v.ways)),
 		}

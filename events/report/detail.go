@@ -17,8 +17,8 @@ type detail struct {
 // detailOf writes what the page shows of a single packet beside its row and its
 // path. Texts are numbers of the dictionary.
 //
-//	{"v":[[netns,start,end,[hook,ns since the one before,device,detail,…],[[by,kind,masquerade,hook,ns,from,to,devices passed],…]],…],
-//	 "ct":[original,reply,state],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,"x":visits}
+//	{"v":[[netns,start,end,[hook,ns since the one before,device,detail,…],[[by,kind,masquerade,hook,ns,from,to,service,pod,node,stale,devices passed],…]],…],
+//	 "ct":[original,reply,state],"svc":[service,where its packets may go],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,"x":visits}
 //
 // x, the visits as those of a path, is there only if the path has none.
 func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
@@ -27,6 +27,9 @@ func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
 	field := func(name string, v any) { b = appendJSON(append(append(b, `,"`...), name+`":`...), v) }
 	if ct := t.Conntrack; ct != nil {
 		field("ct", c.dict.ids([]string{ct.Original, ct.Reply, ct.State}))
+	}
+	if f := t.Service; f != nil {
+		field("svc", c.dict.ids([]string{serviceText(f), f.String()}))
 	}
 	if len(t.Notes) > 0 {
 		field("n", c.dict.ids(t.Notes))
@@ -46,6 +49,15 @@ func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
 	}
 	c.buf = append(b, '}')
 	return detail{row, append([]byte(nil), c.buf...)}
+}
+
+// serviceText says which service it is, and of what kind.
+func serviceText(f *events.ServiceFacts) string {
+	s := f.Name + " port " + f.Port + ", " + f.Type
+	if f.Affinity {
+		s += ", session affinity"
+	}
+	return s
 }
 
 func (c *collector) appendVisits(b []byte, t *events.Traversal) []byte {
@@ -83,7 +95,8 @@ func (c *collector) appendVisits(b []byte, t *events.Traversal) []byte {
 			}
 			b = appendJSON(b, []any{
 				c.dict.id(n.By), c.dict.id(n.Kind), n.Masquerade, c.dict.id(n.Hook), n.NS,
-				c.dict.id(n.From), c.dict.id(n.To), place(t.Visits, all, i, n),
+				c.dict.id(n.From), c.dict.id(n.To),
+				c.dict.id(n.Service), c.dict.id(n.Pod), c.dict.id(n.Node), n.Stale, place(t.Visits, all, i, n),
 			})
 		}
 		b = append(b, "]]"...)

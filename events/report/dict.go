@@ -55,19 +55,24 @@ type endpoints struct {
 	list  []endpoint
 }
 
-// endpoint is address, port, pod, service, node, process, pid: numbers of the
-// dictionary but for the port and the pid.
-type endpoint [7]int
+// endpoint is address, port, pod, service, node, process, pid, and whether the
+// names may be out of date (0, 1): numbers of the dictionary but for the port, the
+// pid and the last.
+type endpoint [8]int
 
 // perEndpoint is about what an endpoint takes in the file, in bytes.
-const perEndpoint = 32
+const perEndpoint = 34
 
 func (e *endpoints) id(d *dict, p events.Endpoint) int {
 	i, ok := e.index[p]
 	if !ok {
 		i = len(e.list)
 		e.index[p] = i
-		e.list = append(e.list, endpoint{d.id(p.IP), int(p.Port), d.id(p.Pod), d.id(p.Service), d.id(p.Node), d.id(p.Process), int(p.PID)})
+		n := endpoint{d.id(p.IP), int(p.Port), d.id(p.Pod), d.id(p.Service), d.id(p.Node), d.id(p.Process), int(p.PID), 0}
+		if p.Stale {
+			n[7] = 1
+		}
+		e.list = append(e.list, n)
 	}
 	return i
 }

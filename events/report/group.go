@@ -49,11 +49,11 @@ type group struct {
 
 // visit is a visit as all traversals of a path have it.
 type visit struct {
-	name, kind, node, entered, left string
-	stacks                          float64
-	bridged, bridgeNF               bool
-	devices                         []string
-	ways                            []way
+	name, kind, node, pod, entered, left string
+	stacks                               float64
+	bridged, bridgeNF                    bool
+	devices                              []string
+	ways                                 []way
 }
 
 // label is a translation as many packets share it.
@@ -62,6 +62,8 @@ type label struct {
 	by, kind   string
 	masquerade bool
 	from, to   string
+	// Names of the end that it changed, as in events.NAT.
+	service, pod, node string
 }
 
 // appendKey writes what two traversals must have in common to be one path.
@@ -82,6 +84,7 @@ func appendKey(b []byte, t *events.Traversal) []byte {
 		word(v.Name)
 		word(v.Kind)
 		word(v.Node)
+		word(v.Pod)
 		word(v.Entered)
 		word(v.Left)
 		b = strconv.AppendBool(b, v.Bridged)
@@ -118,7 +121,7 @@ func visits(t *events.Traversal) []visit {
 	for i := range t.Visits {
 		v := &t.Visits[i]
 		out[i] = visit{
-			name: v.Name, kind: v.Kind, node: v.Node, entered: v.Entered, left: v.Left, stacks: v.Stacks,
+			name: v.Name, kind: v.Kind, node: v.Node, pod: v.Pod, entered: v.Entered, left: v.Left, stacks: v.Stacks,
 			bridged: v.Bridged, bridgeNF: v.BridgeNF, devices: v.Devices, ways: ways(v),
 		}
 	}
@@ -142,7 +145,7 @@ func (g *group) add(t *events.Traversal, size *int) {
 					g.rest++
 					continue
 				}
-				*size += perLabel + (len(l.from)+len(l.to))*perByte
+				*size += perLabel + (len(l.from)+len(l.to)+len(l.service)+len(l.pod)+len(l.node))*perByte
 			}
 			g.nats[l]++
 		}
@@ -156,7 +159,7 @@ func labelOf(visit int, n *events.NAT, reply bool) label {
 	if n.Masquerade || (reply && n.Kind == "dnat") {
 		from, to = withoutPort(from), withoutPort(to)
 	}
-	return label{visit: visit, by: n.By, kind: n.Kind, masquerade: n.Masquerade, from: from, to: to}
+	return label{visit: visit, by: n.By, kind: n.Kind, masquerade: n.Masquerade, from: from, to: to, service: n.Service, pod: n.Pod, node: n.Node}
 }
 
 // changed keeps of two pairs SRC→DST the ends that differ, if only one does.

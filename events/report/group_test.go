@@ -32,6 +32,8 @@ func TestPaths(t *testing.T) {
 		"device":      {func(tr *events.Traversal) { tr.Visits[1].Devices[0] = "x" }, false},
 		"device more": {func(tr *events.Traversal) { tr.Visits[1].Devices = append(tr.Visits[1].Devices, "x") }, false},
 		"name":        {func(tr *events.Traversal) { tr.Visits[1].Name = "x" }, false},
+		"pod":         {func(tr *events.Traversal) { tr.Visits[0].Pod = "x" }, false},
+		"nat pod":     {func(tr *events.Traversal) { tr.Visits[1].NAT[0].Pod = "x" }, true},
 		"left":        {func(tr *events.Traversal) { tr.Visits[1].Left = "x" }, false},
 		"bridged":     {func(tr *events.Traversal) { tr.Visits[1].Bridged = true }, false},
 		"nat kind":    {func(tr *events.Traversal) { tr.Visits[1].NAT[0].Kind = "x" }, false},

@@ -112,7 +112,7 @@ func TestPageDiagrams(t *testing.T) {
 	b.click(".path.open .list tbody a")
 	b.wait("document.querySelector('dialog .flow')")
 	contains(t, b.eval("document.querySelector('dialog .flow').innerText"), "tcp S", "tcp SA", "request", "reply")
-	contains(t, b.eval("document.querySelector('dialog').innerText"), "╰ DNAT by IPVS: 8.219.164.114:80 → 172.23.96.163:80", "client address lost")
+	contains(t, b.eval("document.querySelector('dialog').innerText"), "╰ DNAT by IPVS: 8.219.164.114:80 (svc default/nginx1-cluster) → 172.23.96.163:80 (default/nginx1a)", "client address lost")
 	b.eval("document.querySelector('dialog .flow').scrollIntoView({block: 'end'})")
 	b.shoot("flow-light")
 	b.key("Escape", 27)
@@ -127,6 +127,69 @@ func TestPageDiagrams(t *testing.T) {
 		t.Error("on a narrow screen the page is wider than the screen")
 	}
 	b.shoot("narrow-dark")
+	b.quiet()
+}
+
+// TestPageNames: what is known of pods, services and nodes stands where the
+// addresses stand, and is found.
+func TestPageNames(t *testing.T) {
+	list := captured(t, "6.12-case[67].jsonl")
+	facts := &events.ServiceFacts{Name: "shop/cart", Port: "http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true, Elsewhere: 2, Stale: true}
+	for _, tr := range list {
+		if tr.Verdict == events.Terminated {
+			tr.Service, tr.Notes = facts, []string{facts.String(), "another"}
+			tr.Src.Stale, tr.Visits[0].Pod = true, "shop/only-visited"
+		}
+		for i := range tr.Visits {
+			for j := range tr.Visits[i].NAT {
+				if n := &tr.Visits[i].NAT[j]; n.Kind == "snat" && n.Masquerade {
+					n.Node, n.Stale = "hidden-behind", true
+				}
+			}
+		}
+	}
+	b := open(t, pageOf(t, Input{Traversals: all(list)}), 1280, 1000)
+	b.click(".path .card")
+	b.wait("document.querySelector('.path.open .panel svg')")
+	b.click(".path.open .list tbody a")
+	b.wait("document.querySelector('dialog').open")
+	dialog := b.eval("document.querySelector('dialog').innerText")
+	contains(t, dialog, "default/centos, perhaps no longer, lab", "centos (shop/only-visited)", "Note another",
+		"Service shop/cart port http, LoadBalancer, session affinity: policy Local, 2 endpoints on other nodes, none here, by what the API server last said")
+	if n := strings.Count(dialog, "policy Local"); n != 1 {
+		t.Errorf("the policy is said %d times", n)
+	}
+	b.shoot("names-refused")
+	b.key("Escape", 27)
+	b.wait("!document.querySelector('dialog').open")
+
+	everything := b.eval("document.querySelectorAll('.path').length")
+	b.write("[name=q]", "hidden-behind")
+	b.wait("document.querySelectorAll('.path').length === 1")
+	path := b.eval("document.querySelector('.path').dataset.path")
+	b.click("#path-" + path)
+	b.wait("document.querySelector('.path.open .panel svg')")
+	contains(t, b.eval("document.querySelector('.path.open .panel').textContent"),
+		"svc default/nginx1-cluster", "default/nginx1a", "node hidden-behind", "8.219.164.114:80 svc default/nginx1-cluster")
+	b.shoot("names-path")
+	b.click(".path.open .list tbody a")
+	b.wait("document.querySelector('dialog').open")
+	contains(t, b.eval("document.querySelector('dialog').innerText"),
+		"╰ SNAT (masquerade): 172.23.96.23:", "(node hidden-behind, perhaps no longer)", "172.23.96.163:80 (default/nginx1a)")
+	b.shoot("names-packet")
+	b.key("Escape", 27)
+	b.wait("!document.querySelector('dialog').open")
+	b.click("#clear")
+	b.wait("document.querySelectorAll('.path').length === " + everything)
+	b.write("[name=q]", "only-visited")
+	b.wait("document.querySelectorAll('.path').length === 1 && !document.getElementById('clear').hidden")
+	b.click("#clear")
+	b.wait("document.querySelectorAll('.path').length === " + everything)
+	b.eval("location.hash = '#name=default/nginx1a'")
+	b.wait("document.querySelectorAll('.path').length > 0 && document.querySelectorAll('.path').length < " + everything)
+	if options := b.eval("[...document.querySelectorAll('[name=name] option')].map(o => o.value).join()"); !strings.Contains(options, "shop/only-visited") {
+		t.Errorf("to choose from: %s", options)
+	}
 	b.quiet()
 }
 
@@ -183,13 +246,14 @@ func poison(tr *events.Traversal, name, id string) *events.Traversal {
 	t.Visits = append([]events.Visit(nil), t.Visits...)
 	for i := range t.Visits {
 		v := &t.Visits[i]
-		v.Name, v.Node, v.Devices = name, name, []string{name, name}
-		v.NAT = []events.NAT{{By: name, Kind: name, Hook: name, From: name + "→" + name, To: name}}
+		v.Name, v.Node, v.Pod, v.Devices = name, name, name, []string{name, name}
+		v.NAT = []events.NAT{{By: name, Kind: name, Hook: name, From: name + "→" + name, To: name, Service: name, Pod: name, Node: name, Stale: true}}
 		v.Hooks = append([]events.HookVisit(nil), v.Hooks...)
 		for j := range v.Hooks {
 			v.Hooks[j].Device, v.Hooks[j].Detail, v.Hooks[j].Hook = name, name, name
 		}
 	}
+	t.Service = &events.ServiceFacts{Name: name, Port: name, Type: name, Policy: name}
 	t.Notes, t.NotObserved, t.DataLink = []string{name}, []string{name}, []string{name}
 	t.CausedBy, t.CausedByText, t.Causes, t.CausesText = name, name, []string{name}, []string{name}
 	t.Conntrack = &events.CTSummary{Original: name, Reply: name, State: name}

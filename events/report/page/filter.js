@@ -44,19 +44,21 @@ function matcher() {
   const inNet = network(state.addr);
   const addr = state.addr ? endpoints.map(e => inNet(addressText(e)) || inNet(e.ip)) : null;
   const natAddr = state.addr ? groups.map(g => g.visits.some(v => v.nat.some(n => [n.from, n.to].some(s => s.split('→').some(inNet))))) : null;
-  const named = state.name ? endpoints.map(e => e.pod === state.name || e.service === state.name) : null;
+  const isNamed = e => e.pod === state.name || e.service === state.name;
+  const named = state.name ? endpoints.map(isNamed) : null;
+  const namedPath = state.name ? groups.map(g => g.visits.some(v => isNamed(v) || v.nat.some(isNamed))) : null;
   const ok = groups.map(g => (!state.verdict.length || state.verdict.includes(g.verdict)) && (!state.proto || g.other || g.proto === state.proto) &&
     (!state.node || g.other || g.visits.some(v => v.node === state.node)));
   return r => {
     const g = R.group[r], s = R.src[r], d = R.dst[r];
-    return ok[g] && (!groups[g].other || !state.proto || word(R.words[r]).split(' ')[0] === state.proto) && (!addr || addr[s] || addr[d] || natAddr[g]) && (!named || named[s] || named[d]) &&
+    return ok[g] && (!groups[g].other || !state.proto || word(R.words[r]).split(' ')[0] === state.proto) && (!addr || addr[s] || addr[d] || natAddr[g]) && (!named || named[s] || named[d] || namedPath[g]) &&
       terms.every((t, k) => groupHas[g][k] || endHas[s][k] || endHas[d][k] || has(R.words[r], k) || has(R.summary[r], k) || R.id[r].startsWith(t) || D.flows[R.flow[r]].startsWith(t));
   };
 }
 
 function groupText(g) {
   return [VERDICT_WORDS[g.verdict], whereWords(g.where), spaced(g.reason), g.reason, g.proto, g.reply ? 'reply' : 'request', chain(g),
-    ...g.visits.flatMap(v => [v.name, v.node, v.bridged ? 'bridged' : '', ...v.nat.map(natText)])].join(' ');
+    ...g.visits.flatMap(v => [v.name, v.node, v.pod, v.bridged ? 'bridged' : '', ...v.nat.map(natText)])].join(' ');
 }
 
 // network answers whether an address is the one that was asked for: an address,
@@ -78,7 +80,7 @@ function filterForm() {
   const input = (name, title, hint) => el('label', {class: name === 'q' && 'wide'}, title, el('input', {name, type: 'search', placeholder: hint, autocomplete: 'off', spellcheck: 'false', input: later(e => go({[name]: e.target.value, path: null}))}));
   byId('filters').append(
     ...[input('q', 'Search', 'pod, device, reason, process, ID …'), input('addr', 'Address', '10.0.0.0/8, 172.23.96.23'),
-      select('name', 'Pod or service', uniq(endpoints.flatMap(e => [e.pod, e.service]))),
+      select('name', 'Pod or service', uniq([...endpoints, ...groups.flatMap(g => g.visits.flatMap(v => [v, ...v.nat]))].flatMap(e => [e.pod, e.service]))),
       select('node', 'Node', uniq(groups.flatMap(g => g.visits.map(v => v.node)))),
       select('proto', 'Protocol', uniq(groups.map(g => g.proto)))].filter(Boolean),
     el('button', {type: 'button', id: 'clear', click: () => go({verdict: [], proto: '', node: '', name: '', addr: '', q: ''})}, 'Clear'));

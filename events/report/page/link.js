@@ -30,12 +30,14 @@ function linkDiagram(p) {
 function bandsOf(p, count) {
   const icmp = p.words.startsWith('icmp');
   const end = e => icmp ? e.ip : addressText(e);
-  const bands = [{from: 0, src: end(p.src), dst: end(p.dst), by: [], word: p.visits[0].entered === 'device' ? 'as it came in' : 'as sent'}];
+  const bands = [{from: 0, src: end(p.src), dst: end(p.dst), srcName: namesText(p.src), dstName: namesText(p.dst), by: [], word: p.visits[0].entered === 'device' ? 'as it came in' : 'as sent'}];
   for (const n of p.nat) {
     const [src, dst] = n.to.split('→');
-    let b = bands[bands.length - 1];
+    const before = bands[bands.length - 1];
+    let b = before;
     if (n.place > b.from || (n.place === 0 && !b.by.length)) bands.push(b = {from: n.place, by: []});
-    Object.assign(b, {src, dst: dst === undefined ? '' : dst});
+    const {srcName, dstName} = before, name = natNames(n)[1];
+    Object.assign(b, {src, dst: dst === undefined ? '' : dst, srcName, dstName}, n.kind === 'dnat' ? {dstName: name} : {srcName: name});
     b.by.push(n);
   }
   bands.forEach((b, i) => { b.to = i + 1 < bands.length ? bands[i + 1].from : count; });
@@ -69,7 +71,9 @@ function place(stops, bands, visits) {
   }
 }
 
-const bandWidth = b => 10 + Math.max(textWidth(b.src, true), textWidth('→ ' + b.dst, true), textWidth(b.by.map(natHead).join(', ')));
+const bandWidth = b => 10 + Math.max(endWidth(b.src, b.srcName), endWidth('→ ' + b.dst, b.dstName), textWidth(b.by.map(natHead).join(', ')));
+const endWidth = (end, name) => textWidth(end + bandName(name), true);
+const bandName = name => name && ' ' + cut(name, 240, true);
 
 function brackets(stops, visits) {
   const out = [];
@@ -89,13 +93,16 @@ function lastSign(p, last) {
   return svg('g', {class: 'sign ' + kind}, svg('circle', {cx: x, cy: y, r: 9}), svg('text', {x, y: y + 4, 'text-anchor': 'middle'}, VERDICT_SIGNS[p.verdict] || '?'));
 }
 
+// bandLabel stands behind an address.
+const bandLabel = name => name && svg('tspan', {class: 'layer'}, bandName(name), svg('title', {}, name));
+
 function drawBand(b) {
   const y = LINK.band;
   const by = b.by.map(natHead).join(', ');
   return [
     svg('path', {d: `M${b.x} ${y - 6}H${b.x + b.w - 4}`, class: 'band' + (b.by.length ? ' nat' : '')}),
-    svg('text', {x: b.x, y: y + 10, class: 'mono'}, b.src),
-    svg('text', {x: b.x, y: y + 24, class: 'mono'}, b.dst ? '→ ' + b.dst : ''),
+    svg('text', {x: b.x, y: y + 10, class: 'mono'}, b.src, bandLabel(b.srcName)),
+    svg('text', {x: b.x, y: y + 24, class: 'mono'}, b.dst ? ['→ ' + b.dst, bandLabel(b.dstName)] : ''),
     svg('text', {x: b.x, y: y + 39, class: b.by.length ? 'nat-name' : 'layer'}, by || b.word),
   ];
 }

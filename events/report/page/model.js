@@ -32,21 +32,21 @@ function fill(e, attrs, children) {
 // visit turns a visit of the data into one with its texts.
 function visitOf(v) {
   return {
-    name: word(v.name), kind: word(v.kind), node: word(v.node), entered: word(v.entered), left: word(v.left),
+    name: word(v.name), kind: word(v.kind), node: word(v.node), pod: word(v.pod), entered: word(v.entered), left: word(v.left),
     stacks: v.stacks, bridged: v.bridged, bridgeNF: v.bridge_nf, devices: v.devices.map(word), out: v.out, nat: [],
   };
 }
 
-// natOf turns [by, kind, masquerade, from, to] into a translation.
-function natOf(by, kind, masquerade, from, to) {
-  return {by: word(by), kind: word(kind), masquerade, from: word(from), to: word(to)};
+// natOf turns [by, kind, masquerade, from, to] and [service, pod, node] into a translation.
+function natOf([by, kind, masquerade, from, to], [service, pod, node]) {
+  return {by: word(by), kind: word(kind), masquerade, from: word(from), to: word(to), service: word(service), pod: word(pod), node: word(node)};
 }
 
 // Paths, with the translations in the visits that made them.
 const groups = D.groups.map((g, id) => {
   const visits = g.visits.map(visitOf);
-  for (const [at, by, kind, masquerade, from, to, count] of g.nat) {
-    visits[at].nat.push({...natOf(by, kind, masquerade, from, to), count});
+  for (const [at, ...n] of g.nat) {
+    visits[at].nat.push({...natOf(n.slice(0, 5), n.slice(5, 8)), count: n[8]});
   }
   return {
     id, visits, verdict: g.verdict, where: word(g.where), reason: word(g.reason), proto: word(g.proto), reply: g.reply,
@@ -55,8 +55,8 @@ const groups = D.groups.map((g, id) => {
   };
 });
 
-const endpoints = D.endpoints.map(([ip, port, pod, service, node, process, pid]) =>
-  ({ip: word(ip), port, pod: word(pod), service: word(service), node: word(node), process: word(process), pid}));
+const endpoints = D.endpoints.map(([ip, port, pod, service, node, process, pid, stale]) =>
+  ({ip: word(ip), port, pod: word(pod), service: word(service), node: word(node), process: word(process), pid, stale: stale === 1}));
 
 const rowOfID = new Map();
 for (let i = R.id.length - 1; i >= 0; i--) rowOfID.set(R.id[i], i);
@@ -93,8 +93,8 @@ function packetOf(row) {
   (d ? d.v : []).forEach(([netns, start, end, hooks, nats], i) => {
     const v = visits[i];
     Object.assign(v, {netns, start, end, hooks: hooksOf(start, hooks)});
-    for (const [by, kind, masquerade, hook, ns, from, to, place] of nats) {
-      const n = {...natOf(by, kind, masquerade, from, to), hook: word(hook), ns, place};
+    for (const [by, kind, masquerade, hook, ns, from, to, service, pod, node, stale, place] of nats) {
+      const n = {...natOf([by, kind, masquerade, from, to], [service, pod, node]), stale, hook: word(hook), ns, place};
       v.nat.push(n);
       nat.push(n);
     }

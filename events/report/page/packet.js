@@ -25,7 +25,8 @@ function remarks(p) {
   if (because) say('Because of', other(because));
   for (const link of R.therefore[p.row] || []) say('Therefore', other(link));
   if (d.kr || d.loc) say('Drop reason', [word(d.kr || 0), d.loc ? 'at ' + word(d.loc) : ''].filter(Boolean).join(' '));
-  for (const n of d.n || []) say('Note', word(n));
+  if (d.svc) say('Service', d.svc.map(word).join(': '));
+  for (const n of d.n || []) if (!d.svc || n !== d.svc[1]) say('Note', word(n));
   if (d.ct) say('Conntrack', `${word(d.ct[2])}: `, el('span', {class: 'mono'}, word(d.ct[0])), ', reply ', el('span', {class: 'mono'}, word(d.ct[1])));
   if (d.lost) say('Lost', plural(d.lost, 'event') + ' of this packet');
   if (d.no) say('Not observed', d.no.map(word).join(', '));
@@ -48,7 +49,7 @@ function hookTables(p) {
       while (left.length && left[0].hook === h.hook && left[0].ns === h.ns) rows.push(natRow(left.shift()));
     }
     rows.push(...left.map(natRow));
-    return el('div', {class: 'scroll'}, el('table', {class: 'hooks'}, el('caption', {}, el('strong', {}, v.name), el('span', {class: 'muted'}, ` ${v.kind} (netns ${v.netns}) ${stackWords(v.stacks)}, ${viaWords(v)}`)),
+    return el('div', {class: 'scroll'}, el('table', {class: 'hooks'}, el('caption', {}, el('strong', {}, visitText(v)), el('span', {class: 'muted'}, ` ${v.kind} (netns ${v.netns}) ${stackWords(v.stacks)}, ${viaWords(v)}`)),
       el('thead', {}, el('tr', {}, ['at', 'since last', 'hook', 'device', 'detail'].map((h, i) => el('th', {scope: 'col', class: i < 2 && 'num'}, h)))), el('tbody', {}, rows)));
   });
 }

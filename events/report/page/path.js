@@ -92,8 +92,14 @@ function natTable(g) {
   const list = g.visits.flatMap(v => v.nat.map(n => ({...n, name: v.name})));
   if (!list.length) return null;
   return el('section', {}, el('h3', {}, 'Translations'), el('table', {}, el('tbody', {}, list.slice(0, 16).map(n =>
-    el('tr', {}, el('td', {}, natHead(n), el('span', {class: 'muted'}, ' in ' + n.name)), el('td', {class: 'mono'}, n.from.replace('→', ' → '), ' → ', n.to.replace('→', ' → ')), el('td', {class: 'num'}, number(n.count)))))),
+    el('tr', {}, el('td', {}, natHead(n), el('span', {class: 'muted'}, ' in ' + n.name)), el('td', {}, natEnds(n)), el('td', {class: 'num'}, number(n.count)))))),
     (list.length > 16 || g.rest > 0) && el('p', {class: 'muted note'}, 'and others'));
+}
+
+// natEnds are both sides of a translation, with their names.
+function natEnds(n) {
+  const [was, is] = natNames(n);
+  return [[n.from, was], [n.to, is]].flatMap(([end, name], i) => [i > 0 && ' → ', el('span', {class: 'mono'}, end.replace('→', ' → ')), name && el('span', {class: 'muted'}, ' ' + name)]);
 }
 
 // packetList lists packets, some at a time.

@@ -45,7 +45,8 @@ function marksOf(p, v, last) {
   }
   for (const [head, list] of heads) {
     const [from, to] = changed(list[0]);
-    const lines = from.includes('→') ? [...from.split('→'), '→ ' + to.replace('→', ' → ')] : [from, '→ ' + to];
+    const [was, is] = natNames(list[0]);
+    const lines = [...from.split('→'), was, '→ ' + to.replace('→', ' → '), is].filter(Boolean);
     if (list.length > 1) lines.push('and ' + plural(list.length - 1, 'other'));
     marks.push({head, lines, kind: 'nat', mono: true, full: list.map(natText).join('\n')});
   }
@@ -132,7 +133,7 @@ const kindText = v => (v.kind ? v.kind + ' · ' : '') + (v.kind === 'network' ? 
 function drawBox(p, b, y, from, to) {
   const v = b.v, g = svg('g', {class: 'box ' + (v.kind || 'unnamed') + (b.last && p.verdict === 'terminated' ? ' ends' : '')});
   g.append(svg('rect', {x: b.x, y: y.top, width: b.w, height: y.bottom - y.top, rx: 6, class: 'frame'}),
-    label(b.x + 12, y.top + 18, cut(v.name, (b.w - 24) / 1.3), v.name, {class: 'name'}),
+    label(b.x + 12, y.top + 18, cut(v.name, (b.w - 24) / 1.3), visitText(v), {class: 'name'}),
     svg('text', {x: b.x + 12, y: y.top + 33, class: 'kind'}, kindText(v)));
   for (const at of y.ip > y.socket ? [y.socket, y.ip, y.device] : [y.ip, y.device]) {
     g.append(svg('line', {x1: b.x, x2: b.x + b.w, y1: at, y2: at, class: 'level'}));

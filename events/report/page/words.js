@@ -58,7 +58,19 @@ function addressText(e) {
 
 // nameText is what an endpoint is called, without its address.
 function nameText(e) {
-  return [e.pod, e.service && 'svc ' + e.service, e.node && 'node ' + e.node, processText(e)].filter(Boolean).join(', ');
+  return [namesText(e), processText(e)].filter(Boolean).join(', ');
+}
+
+// namesText is what an address is called.
+function namesText(e) {
+  const names = [e.pod, e.service && 'svc ' + e.service, e.node && 'node ' + e.node].filter(Boolean);
+  return (names.length && e.stale ? [...names, 'perhaps no longer'] : names).join(', ');
+}
+
+// natNames are the names of the end that a translation changed: before, and since.
+function natNames(n) {
+  const dnat = n.kind === 'dnat';
+  return [dnat ? namesText({service: n.service, stale: n.stale}) : '', namesText({...n, service: dnat ? '' : n.service})];
 }
 
 function processText(e) {
@@ -77,6 +89,9 @@ function natHead(n) {
   return n.kind.toUpperCase() + (n.by && n.by !== 'unknown' ? ' by ' + (n.by === 'ipvs' ? 'IPVS' : n.by) : '');
 }
 
+// visitText is a namespace with its pod, where that is not its name.
+const visitText = v => v.name + (v.pod && v.pod !== v.name ? ` (${v.pod})` : '');
+
 // changed keeps of a translation the end that it changed.
 function changed(n) {
   const [fromSrc, fromDst] = n.from.split('→'), [toSrc, toDst] = n.to.split('→');
@@ -87,7 +102,7 @@ function changed(n) {
   return [n.from, n.to];
 }
 
-const natText = n => natHead(n) + ': ' + changed(n).join(' → ');
+const natText = n => natHead(n) + ': ' + changed(n).map((end, i) => end + (natNames(n)[i] && ` (${natNames(n)[i]})`)).join(' → ');
 
 // headline says what a path is about.
 function headline(g) {
@@ -127,7 +142,7 @@ function whoWords(rows) {
 
 // sideText is an end with its name; a client's port differs with each connection.
 function sideText(e, client) {
-  const name = e.pod || e.service;
+  const name = e.pod || e.service || (e.node && 'node ' + e.node);
   return addressText(client ? {...e, port: 0} : e) + (name ? ' (' + name + ')' : '');
 }
 
