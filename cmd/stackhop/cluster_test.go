@@ -144,6 +144,9 @@ func TestClusterFollows(t *testing.T) {
 		{func() { f.DeletePod(kube.FromAPI, "shop-web") }, ""},
 		{func() { f.PutPod(kube.FromAPI, podAt("shop", "web", "172.23.96.99")) }, "172.23.96.99/32:0"},
 		{func() { f.PutPod(kube.FromAPI, podAt("shop", "other", "172.23.96.23")) }, "-"},
+		{func() { f.SetState(kube.FromAPI, kube.Stale) }, "-"}, // as it last said
+		{func() { f.PutPod(kube.FromAPI, podAt("shop", "third", "172.23.96.78")) }, "-"},
+		{func() { f.SetState(kube.FromAPI, kube.Current) }, "-"},
 		{func() { f.DeletePod(kube.FromAPI, "shop-web") }, ""},
 	}
 	w.tr.afterTick = func(n int) {

@@ -19,7 +19,8 @@ import (
 type wanted struct {
 	kind, namespace, name string
 	port                  uint16
-	lost                  bool // it is not there any more, and that was said
+	last                  []kube.Member // what it stood for when that was known last
+	lost                  bool          // it is not there any more, and that was said
 }
 
 // kindNamespace stands for all pods and services of a namespace.
@@ -35,11 +36,20 @@ func (w *wanted) text() string {
 	return fmt.Sprintf("%s/%s/%s", w.kind, events.Safe(w.namespace), events.Safe(w.name))
 }
 
-func (w *wanted) members(cl cluster) ([]kube.Member, error) {
+// ask finds out what the name stands for now. A name that is gone stands for
+// nothing: its addresses may soon be another's. While there is nobody to ask, it
+// stands for what it did.
+func (w *wanted) ask(cl cluster) (err error) {
+	var members []kube.Member
 	if w.kind == kindNamespace {
-		return cl.InNamespace(w.namespace)
+		members, err = cl.InNamespace(w.namespace)
+	} else {
+		members, err = cl.Target(w.kind, w.namespace, w.name, w.port)
 	}
-	return cl.Target(w.kind, w.namespace, w.name, w.port)
+	if err == nil || errors.Is(err, kube.ErrNotFound) || errors.Is(err, kube.ErrNoAddress) {
+		w.last = members
+	}
+	return err
 }
 
 // namedSet is the set of ends that the names of one flag stand for.
@@ -49,20 +59,18 @@ type namedSet struct {
 }
 
 // fill makes the set what its names stand for now, and says whether that is
-// something else than before. A name that is gone stands for nothing: its
-// addresses may soon be another's.
+// something else than before.
 func (s *namedSet) fill(cl cluster, warn func(string)) (changed bool) {
 	var all []pcapexpr.Member
 	for _, w := range s.names {
-		members, err := w.members(cl)
-		switch {
+		switch err := w.ask(cl); {
 		case err == nil:
 			w.lost = false
 		case errors.Is(err, kube.ErrNotFound) && !w.lost:
 			w.lost = true
 			warn(w.text() + " is gone; it is followed again when it is back")
 		}
-		for _, m := range members {
+		for _, m := range w.last {
 			all = append(all, pcapexpr.Member(m))
 		}
 	}

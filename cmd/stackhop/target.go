@@ -196,7 +196,7 @@ func (t *targets) inFile(kind, name string, port uint16) (out []end, known []str
 
 // want puts a name into the flag's set.
 func (t *targets) want(w *wanted) ([]end, error) {
-	if _, err := w.members(t.cluster); err != nil {
+	if err := w.ask(t.cluster); err != nil {
 		return nil, err
 	}
 	if n := len(t.sets); n == 0 || t.sets[n-1].Name() != t.flag {

@@ -35,7 +35,9 @@ func TestAPI(t *testing.T) {
 	t.Run("cut", func(t *testing.T) { testCut(t, c) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, c) })
 	t.Run("expired", func(t *testing.T) { testExpired(t, c) })
+	t.Run("trace", func(t *testing.T) { testTrace(t, c) })
 	t.Run("many", func(t *testing.T) { testMany(t, c) })
+	t.Run("trace many", func(t *testing.T) { testTraceMany(t, c) })
 }
 
 // What is created is told, whole, and followed.

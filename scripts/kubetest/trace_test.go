@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build kube
+
+package kubetest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/record"
+)
+
+// what tells a packet of the test from others.
+func what(t *events.Traversal) string {
+	return fmt.Sprintf("%s:%d > %s:%d %d", t.Src.IP, t.Src.Port, t.Dst.IP, t.Dst.Port, t.Length)
+}
+
+func whats(all []*events.Traversal) (list []string) {
+	for _, t := range all {
+		list = append(list, what(t))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Names select what their addresses select, are in every line, follow the
+// endpoints of a service, and outlive the server. A recording keeps those that
+// its packets touched, and no others.
+func testTrace(t *testing.T, c *cluster) {
+	k := c.client(t)
+	pods := startPods(t, "client", "cart-a", "cart-b", "other")
+	for _, name := range []string{"client", "cart-a", "cart-b"} {
+		createPod(t, k, "shop", name, "n1", pods[name].ip)
+	}
+	createNamespace(t, k, "test")
+	createPod(t, k, "test", "other", "n1", pods["other"].ip)
+	createService(t, k, "shop", "cart", nil)
+	slice := createSlice(t, k, newSlice("shop", "cart", newEndpoint(pods["cart-a"].ip, "n1", "cart-a")))
+	createSlice(t, k, newSlice("test", "unseen", newEndpoint(pods["other"].ip, "n1", "other")))
+
+	config := c.kubeconfig(t, c.url(), "", token(adminToken))
+	file := filepath.Join(t.TempDir(), "x.hop")
+	byName := startRun(t, "record", "-w", file, "--print", "--kubeconfig", config, "--from", "pod/shop/client", "--to", "svc/shop/cart:80")
+	byAddress := startRun(t, "trace", "--no-kube", fmt.Sprintf("udp and host %s and host %s and port 8080", pods["client"].ip, pods["cart-a"].ip))
+
+	client, other := pods["client"].listen(t, 0), pods["other"].listen(t, 0)
+	send(t, client, pods["cart-a"], 8080, 100, 5)
+	send(t, pods["cart-a"].server, pods["client"], port(client.LocalAddr().String()), 200, 5)
+	send(t, client, pods["cart-a"], 9090, 300, 3)
+	send(t, client, pods["other"], 8080, 400, 3)
+	send(t, other, pods["cart-a"], 8080, 500, 3)
+	defer func() {
+		if t.Failed() {
+			t.Logf("by name %q\nby address %q", whats(byName.seen()), whats(byAddress.seen()))
+		}
+	}()
+	eventually(t, "both see the ten packets", func() bool { return len(byName.seen()) >= 10 && len(byAddress.seen()) >= 10 })
+	if names, addresses := whats(byName.seen()), whats(byAddress.seen()); !slices.Equal(names, addresses) || len(names) != 10 {
+		t.Errorf("by name %q\nby address %q", names, addresses)
+	}
+	byAddress.stop()
+	for _, one := range byName.seen() {
+		ends := []string{one.Src.Pod, one.Dst.Pod}
+		slices.Sort(ends)
+		if !slices.Equal(ends, []string{"shop/cart-a", "shop/client"}) || one.Src.Stale || one.Dst.Stale {
+			t.Errorf("%s is from %+v to %+v", what(one), one.Src, one.Dst)
+		}
+	}
+
+	followed(t, c, byName, pods, slice)
+	killed(t, c, byName, pods)
+	replayed(t, byName, file)
+}
+
+func port(addr string) int {
+	n, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])
+	return n
+}
+
+// followed: the service's endpoint becomes another one.
+func followed(t *testing.T, c *cluster, r *run, pods map[string]*testPod, slice *discoveryv1.EndpointSlice) {
+	slice.Endpoints = []discoveryv1.Endpoint{newEndpoint(pods["cart-b"].ip, "n1", "cart-b")}
+	if _, err := c.client(t).DiscoveryV1().EndpointSlices("shop").Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	conn := pods["client"].listen(t, 0)
+	eventually(t, "the new endpoint is followed", func() bool {
+		send(t, conn, pods["cart-b"], 8080, 100, 1)
+		return slices.ContainsFunc(r.seen(), func(one *events.Traversal) bool { return one.Dst.Pod == "shop/cart-b" })
+	})
+	// Connections that were followed still are; this one is new.
+	late := pods["client"].listen(t, 0)
+	send(t, late, pods["cart-a"], 8080, 100, 1)
+	send(t, conn, pods["cart-b"], 8080, 150, 1)
+	eventually(t, "the marker", func() bool {
+		return slices.ContainsFunc(r.seen(), func(one *events.Traversal) bool { return one.Length == 150+28 })
+	})
+	for _, one := range r.seen() {
+		if int(one.Src.Port) == port(late.LocalAddr().String()) {
+			t.Errorf("the old endpoint is still followed: %s", what(one))
+		}
+	}
+}
+
+// killed: the API server goes, the run goes on.
+func killed(t *testing.T, c *cluster, r *run, pods map[string]*testPod) {
+	const said = "as it last said"
+	c.killAPI()
+	defer c.startAPI(t)
+	conn := pods["client"].listen(t, 0)
+	eventually(t, "the loss is told", func() bool { return strings.Contains(r.process.tail(), said) })
+	const size, n = 600, 300
+	send(t, conn, pods["cart-b"], 8080, size, n)
+	count := func() (got int, stale bool) {
+		stale = true
+		for _, one := range r.seen() {
+			if int(one.Src.Port) == port(conn.LocalAddr().String()) {
+				got++
+				stale = stale && one.Dst.Pod == "shop/cart-b" && one.Dst.Stale
+			}
+		}
+		return got, stale
+	}
+	eventually(t, "all packets behind the loss", func() bool { got, _ := count(); return got >= n })
+	stderr := r.stop()
+	if got, stale := count(); got != n || !stale {
+		t.Errorf("%d packets of %d, all with names that may be stale: %t", got, n, stale)
+	}
+	if n := strings.Count(stderr, "warning:"); n != 1 || strings.Contains(stderr, "LOST") {
+		t.Errorf("%d warnings, want one, and nothing lost:\n%s", n, stderr)
+	}
+}
+
+// replayed: the same names without the cluster, and none that no packet had.
+func replayed(t *testing.T, r *run, file string) {
+	binary, err := stackhop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := exec.Command(binary, "replay", file, "-o", "json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := os.ReadFile(r.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(live, again) {
+		t.Error("the replay is not what was live")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := record.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names named
+	if err := in.Run(&names); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	if got, want := slices.Compact(names), []string{"shop/cart-a", "shop/cart-b", "shop/client"}; !slices.Equal(got, want) {
+		t.Errorf("the recording names %q, want %q", got, want)
+	}
+}
+
+// named collects the pods and services that a recording names.
+type named []string
+
+func (n *named) Event(*events.Event) {}
+func (n *named) Tick(uint64)         {}
+func (n *named) Name(name *record.Name) {
+	var all []record.Text
+	if a := name.Address; a != nil {
+		all = append(all, a.Pod, a.Service)
+	}
+	if ns := name.Namespace; ns != nil {
+		all = append(all, ns.Pod)
+	}
+	if s := name.Service; s != nil {
+		all = append(all, s.Name)
+	}
+	for _, text := range all {
+		if text != "" {
+			*n = append(*n, string(text))
+		}
+	}
+}
+
+// A large cluster costs the tool little.
+func testTraceMany(t *testing.T, c *cluster) {
+	const limit = 100 << 10 // KiB
+	r := startRun(t, "trace", "--kubeconfig", c.kubeconfig(t, c.url(), "", token(adminToken)), "--with", "svc/many/service-00007")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	for line := range strings.Lines(string(text)) {
+		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.Atoi(strings.Fields(kib)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("at most %.1f MiB of memory", float64(n)/1024)
+			if n > limit {
+				t.Errorf("more than %d MiB", limit>>10)
+			}
+			return
+		}
+	}
+	t.Error("the kernel does not say how much memory it took")
+}
