@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,7 +74,67 @@ func (c *checker) containerRuntime() (err error) {
 		}
 		c.fact("%s: %d packets", want.way, counts[want.way])
 	}
-	return faultsError(faults)
+	more, err := r.selected(ctx, c)
+	return errors.Join(err, faultsError(append(faults, more...)))
+}
+
+// selected: a pod selected by its name is followed to the address that it has
+// when it was made anew, and nobody else is.
+func (r *runtimeCheck) selected(ctx context.Context, c *checker) (faults []string, err error) {
+	s, err := tool{path: c.tool.path}.start("--from", "pod/test/client", "--to", "pod/shop/web")
+	if err != nil {
+		return nil, err
+	}
+	s.timer.Reset(runtimePatience)
+	was := r.client
+	if err := errors.Join(r.restart(ctx), s.interrupt()); err != nil {
+		return nil, err
+	}
+	all, err := s.traversals()
+	if err != nil {
+		return nil, err
+	}
+	counts := map[string]int{}
+	for _, t := range all {
+		ends := []string{t.Src.IP, t.Dst.IP}
+		switch {
+		case slices.Contains(ends, r.web.IP) && slices.Contains(ends, was.IP):
+			counts["before"]++
+		case slices.Contains(ends, r.web.IP) && slices.Contains(ends, r.client.IP):
+			counts["after"]++
+		default:
+			faults = append(faults, fmt.Sprintf("was not selected: %s → %s: %s", address(t.Src), address(t.Dst), t.Summary))
+		}
+	}
+	c.fact("selected by name: %d packets, and %d once the pod was made anew", counts["before"], counts["after"])
+	if counts["before"] != 2*exchanges || counts["after"] < 2 || was.IP == r.client.IP {
+		faults = append(faults, fmt.Sprintf("%d packets of the pod at %s were seen, want %d, and %d at %s, want some",
+			counts["before"], was.IP, 2*exchanges, counts["after"], r.client.IP))
+	}
+	return faults, nil
+}
+
+// restart makes the client anew, between what it sends to two others. How soon
+// its new address is known is the runtime's affair, so it goes on for a while.
+func (r *runtimeCheck) restart(ctx context.Context) error {
+	send := func(count int, to runtimePod) error {
+		return r.exec(ctx, r.client, "send", "-count", fmt.Sprint(count), "udp", to.IP+":7")
+	}
+	if err := errors.Join(send(exchanges, r.web), send(exchanges, r.agent), r.remove(ctx, r.client)); err != nil {
+		return err
+	}
+	r.made = slices.DeleteFunc(r.made, func(p runtimePod) bool { return p.UID == r.client.UID })
+	var err error
+	if r.client, err = r.run(ctx, podSpec{namespace: "test", name: "client"}); err != nil {
+		return err
+	}
+	r.made = append(r.made, r.client)
+	for range exchanges {
+		if err := send(1, r.web); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makePods makes the pods that are there before the tool, side by side.
