@@ -19,6 +19,9 @@ type Names struct {
 	// seen has the pods whose addresses were seen at devices of namespaces:
 	// without a container runtime that tells whose a namespace is.
 	seen map[uint32]sighting
+	// called is what Kubernetes calls the nodes that the run's own names call
+	// otherwise, as a rule by their host name.
+	called map[string]string
 }
 
 var (
@@ -42,7 +45,7 @@ const (
 // NewNames adds what x knows to inner. podOfPID finds the pod, NAMESPACE/NAME, of
 // a process in the node's network; nil: nobody can.
 func NewNames(inner events.Names, x *Index, podOfPID func(uint32) string) *Names {
-	return &Names{Names: inner, x: x, podOfPID: podOfPID, seen: map[uint32]sighting{}}
+	return &Names{Names: inner, x: x, podOfPID: podOfPID, seen: map[uint32]sighting{}, called: map[string]string{}}
 }
 
 // Device implements events.Names.
@@ -63,7 +66,11 @@ func (n *Names) see(netns, ifindex uint32, addrs []netip.Addr) {
 	if known && slices.Contains(addrs, was.addr) {
 		return
 	}
-	if kind := n.Names.Namespace(netns).Kind; kind != "" && kind != events.KindPod {
+	ns := n.Names.Namespace(netns)
+	if ns.Kind == events.KindNode {
+		n.seeNode(ns.Node, addrs)
+	}
+	if ns.Kind != "" && ns.Kind != events.KindPod {
 		return
 	}
 	for _, a := range addrs {
@@ -77,6 +84,21 @@ func (n *Names) see(netns, ifindex uint32, addrs []netip.Addr) {
 	}
 	if known && was.ifindex == ifindex {
 		delete(n.seen, netns)
+	}
+}
+
+// seeNode learns what a node is called from the addresses of its devices.
+func (n *Names) seeNode(own string, addrs []netip.Addr) {
+	for _, a := range addrs {
+		is := n.x.Address(a, 0)
+		if is.Node == "" || is.Pod != "" || is.Service != "" {
+			continue
+		}
+		if len(n.called) >= maxSeen {
+			clear(n.called)
+		}
+		n.called[own] = is.Node
+		return
 	}
 }
 
@@ -140,7 +162,7 @@ func (n *Names) Service(ip string, port uint16, proto uint8, node string) (event
 	if err != nil {
 		return events.ServiceFacts{}, false
 	}
-	return n.x.Service(addr, port, proto, node)
+	return n.x.Service(addr, port, proto, either(n.called[node], node))
 }
 
 // PodOfProcess returns the pod, NAMESPACE/NAME, of a process in the node's

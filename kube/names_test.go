@@ -233,3 +233,21 @@ func TestNamesPass(t *testing.T) {
 		t.Errorf("processes 42 and 43 are %q's and %q's", a, b)
 	}
 }
+
+// TestNodeCalled: the host's name need not be the node's; its addresses tell.
+func TestNodeCalled(t *testing.T) {
+	x, own := world()
+	x.PutService(&Service{Namespace: "shop", Name: "cart", ClusterIPs: ips("10.96.0.1"), Ports: []ServicePort{{"http", tcp, 80, 0}}})
+	x.PutSlice(&Slice{
+		Namespace: "shop", Name: "cart-1", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}},
+		Endpoints: []Endpoint{{ips("10.0.0.2"), "n1", "cart", true, true, false}},
+	})
+	n := NewNames(own, x, nil)
+	if f, ok := n.Service("10.96.0.1", 80, tcp, "host"); ok {
+		t.Errorf("facts for a node that is not known: %+v", f)
+	}
+	n.Device(nodeNS, 2)
+	if f, ok := n.Service("10.96.0.1", 80, tcp, "host"); !ok || f.Here != 1 || f.Elsewhere != 0 {
+		t.Errorf("%+v, %v; want one endpoint here", f, ok)
+	}
+}

@@ -118,6 +118,7 @@ func factWords(f events.ServiceFacts, ok bool) string {
 
 func TestServiceFacts(t *testing.T) {
 	x := shop(t)
+	x.PutNode(&Node{Name: "n3"})
 	for _, tt := range []struct {
 		addr  string
 		port  uint16
@@ -128,7 +129,8 @@ func TestServiceFacts(t *testing.T) {
 		{"10.96.0.1", 80, tcp, "n1", "shop/cart:http LoadBalancer Cluster 1/2/3/0 affinity"},
 		{"::ffff:10.96.0.1", 80, tcp, "n2", "shop/cart:http LoadBalancer Cluster 2/1/3/0 affinity"},
 		{"10.96.0.1", 80, tcp, "n3", "shop/cart:http LoadBalancer Cluster 0/3/3/0 affinity"},
-		{"10.96.0.1", 80, tcp, "", "shop/cart:http LoadBalancer Cluster 0/3/3/0 affinity"},
+		{"10.96.0.1", 80, tcp, "", ""}, // what is here is not known of a node that is not known
+		{"10.96.0.1", 80, tcp, "ip-192-168-0-1", ""},
 		{"10.96.0.1", 80, udp, "n1", "shop/cart:dns LoadBalancer Cluster 1/2/2/1 affinity"},
 		{"10.96.0.1", 443, tcp, "n1", "shop/cart:443 LoadBalancer Cluster 1/2/2/1 affinity"},
 		{"10.96.0.1", 443, udp, "n1", ""},
@@ -200,6 +202,7 @@ func TestServiceChanges(t *testing.T) {
 func TestCountsAreBounded(t *testing.T) {
 	x := shop(t)
 	for i := range 3 * maxCounts {
+		x.PutNode(&Node{Name: fmt.Sprint(i)})
 		if got := factWords(x.Service(ip("10.96.0.1"), 80, tcp, fmt.Sprint(i))); got != "shop/cart:http LoadBalancer Cluster 0/3/3/0 affinity" {
 			t.Fatalf("node %d: %s", i, got)
 		}

@@ -186,7 +186,8 @@ func (x *Index) Service(ip netip.Addr, port uint16, proto uint8, node string) (e
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	v, ok := x.serviceAt(ip, port, func(v virtualPort) bool { return v.port.Proto == proto && !v.proxy })
-	if !ok {
+	// Which endpoints are here is not known of a node that is not known.
+	if !ok || (len(x.nodes) > 0 && x.nodes[node] == nil) {
 		return events.ServiceFacts{}, false
 	}
 	c := v.svc.count(v.port, ip.Is4(), node)
