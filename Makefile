@@ -65,7 +65,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/stage lab go test -json -tags lab -count=1 -timeout 45m ./scripts/labtest || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 60m ./scripts/labtest || ok=1; \
 	scripts/stage --sum && exit $$ok
 
 test-unit: ## What needs no root, with the race detector
@@ -92,7 +92,7 @@ else
 endif
 
 test-lab: ## The lab's checks alone, on all kernels
-	go test -tags lab -count=1 -timeout 45m -v ./scripts/labtest
+	go test -tags lab -count=1 -timeout 60m -v ./scripts/labtest
 
 test-kube: ## The tests with a real API server and etcd
 	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest
