@@ -9,13 +9,11 @@ import (
 	"strings"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
-// Member is one end that a target stands for.
-type Member struct {
-	Net  netip.Prefix
-	Port uint16 // 0: any
-}
+// Member is one end that a target stands for: an address, and a port or any.
+type Member = pcapexpr.Member
 
 // Kinds of target.
 const (
@@ -29,7 +27,7 @@ const (
 type members []Member
 
 func (m *members) add(ip netip.Addr, port uint16) {
-	*m = append(*m, Member{netip.PrefixFrom(ip, ip.BitLen()), port})
+	*m = append(*m, Member{Net: netip.PrefixFrom(ip, ip.BitLen()), Port: port})
 }
 
 // done returns the list in order, each end once, without what another one

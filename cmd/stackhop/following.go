@@ -70,9 +70,7 @@ func (s *namedSet) fill(cl cluster, warn func(string)) (changed bool) {
 			w.lost = true
 			warn(w.text() + " is gone; it is followed again when it is back")
 		}
-		for _, m := range w.last {
-			all = append(all, pcapexpr.Member(m))
-		}
+		all = append(all, w.last...)
 	}
 	slices.SortFunc(all, compareMembers)
 	all = slices.Compact(all)

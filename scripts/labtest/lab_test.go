@@ -5,7 +5,7 @@
 // Package labtest runs the lab's checks on every kernel, in virtual machines:
 //
 //	go test -tags lab -timeout 45m ./scripts/labtest
-//	go test -tags lab ./scripts/labtest -kernels 6.12 -checks cases,churn -v
+//	go test -tags lab ./scripts/labtest -run TestKernels -kernels 6.12 -checks cases,churn -v
 //
 // Each kernel is a machine, each check a test.
 package labtest

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -19,9 +18,6 @@ import (
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestRuntime -v
 func TestRuntime(t *testing.T) {
-	if *only != "" && !slices.Contains(strings.Split(*only, ","), "runtime") {
-		t.Skip("-checks does not name it")
-	}
 	bin := build(t)
 	cmd := exec.Command(filepath.Join(root, "scripts/runtime"))
 	cmd.Stderr = os.Stderr
