@@ -21,7 +21,7 @@
 //
 // # What becomes of what
 //
-//   - IP addresses: prefix-preserving pseudonyms (Crypto-PAn, Xu et al. 2002):
+//   - IP addresses: prefix-preserving pseudonyms (as Crypto-PAn, Xu et al. 2002):
 //     two addresses that have exactly n leading bits in common have exactly n in
 //     common afterwards. Ranges with a meaning of their own map onto themselves.
 //     Kept as they are: 0/8, 127/8, 169.254/16, 224.0.0/24, 255.255.255.255,
