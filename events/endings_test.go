@@ -100,7 +100,30 @@ func TestEndings(t *testing.T) {
 			if done := got.Verdict != InFlight && got.Verdict != Incomplete; got.Complete != done {
 				t.Errorf("complete is %v with verdict %s", got.Complete, got.Verdict)
 			}
+			checkExplained(t, got)
 		})
+	}
+}
+
+// checkExplained wants the steps of a traversal in the order of time, one that
+// decides, and for each end that has a reason of ours what is known of it.
+func checkExplained(t *testing.T, got *Traversal) {
+	t.Helper()
+	x := Explain(got)
+	decides := 0
+	for i, s := range x.Steps {
+		if s.Decides {
+			decides++
+		}
+		if s.Text == "" || s.Hook == "" || s.Netns == "" || strings.ContainsAny(s.Text, "{}") || i > 0 && s.NS < x.Steps[i-1].NS {
+			t.Errorf("step %d: %+v", i, s)
+		}
+	}
+	if decides == 0 {
+		t.Errorf("nothing decides: %+v", x.Steps)
+	}
+	if _, known := findingOf(got.Where, got.Reason); known != (len(x.Findings) > 0) {
+		t.Errorf("%s/%s: findings %+v", got.Where, got.Reason, x.Findings)
 	}
 }
 

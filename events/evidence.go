@@ -21,6 +21,7 @@ type evidence struct {
 	hdr      *Header
 	dev, ns  string
 	rejected string // in words
+	proof    []int  // the hops that it is taken from, from the last one back
 }
 
 // nfDrop is the verdict of netfilter functions that drop (linux/netfilter.h):
@@ -37,6 +38,7 @@ func (b *builder) evidence(hops []hop) evidence {
 	if hops[n].ifindex != 0 {
 		ev.dev = b.s.deviceName(hops[n].netns, hops[n].ifindex)
 	}
+	ev.proof = append(ev.proof, n)
 	var denied Station
 	for i := n - 1; i >= 0; i-- {
 		h := &hops[i]
@@ -47,7 +49,9 @@ func (b *builder) evidence(hops []hop) evidence {
 		if ev.dev == "" && h.ifindex != 0 {
 			ev.dev = b.s.deviceName(h.netns, h.ifindex)
 		}
-		ev.look(b, h, &denied)
+		if ev.look(b, h, &denied) {
+			ev.proof = append(ev.proof, i)
+		}
 	}
 	if denied != StationNone && stationWhere[denied] != stationWhere[ev.culprit] {
 		ev.culprit = denied
@@ -55,22 +59,25 @@ func (b *builder) evidence(hops []hop) evidence {
 	return ev
 }
 
-// look takes in one hop, on the way back from the drop.
-func (ev *evidence) look(b *builder, h *hop, denied *Station) {
+// look takes in one hop, on the way back from the drop, and says whether it counts.
+func (ev *evidence) look(b *builder, h *hop, denied *Station) (counts bool) {
 	switch h.station {
 	case StationVerdict:
 		if ev.by == nil && int32(h.val)&0xff == nfDrop && *denied == StationNone { //nolint:gosec // the bits of Ret
 			*denied = verdictStation(b.s.hookName(h.hook))
+			counts = true
 		}
 	case StationICMPSend:
 		if ev.by == nil && ev.icmp < 0 {
 			ev.icmp = icmpNumber(h.a, h.b, ev.hdr != nil && ev.hdr.Src.Is6() && !ev.hdr.Src.Is4In6())
 			ev.rejected = "ICMP " + strconv.Itoa(int(h.a)) + "/" + strconv.Itoa(int(h.b))
+			counts = true
 		}
 	case StationResetSend, StationReject:
 		if ev.by == nil && !ev.reset {
 			ev.reset = true
 			ev.rejected = "RST"
+			counts = true
 		}
 	case StationNetfilter, StationTable:
 		if ev.chain < 0 && h.a != 0 { // nft_do_chain does not say: its hook point did
@@ -79,7 +86,9 @@ func (ev *evidence) look(b *builder, h *hop, denied *Station) {
 	}
 	if ev.by == nil && !quietStation[h.station] {
 		ev.by, ev.culprit = h, h.station
+		counts = true
 	}
+	return counts
 }
 
 // verdictStation tells by its name whose verdict a function's return value is.

@@ -16,6 +16,8 @@ import (
 // describes it. Times are UTC; lists are never null.
 type JSONRenderer struct {
 	W io.Writer
+	// Explain adds the chain of evidence, and what to check next.
+	Explain bool
 }
 
 var _ Renderer = (*JSONRenderer)(nil)
@@ -26,6 +28,9 @@ func (r *JSONRenderer) Render(t *Traversal) error {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // this is for jq, not for a page
 	full := withLists(t)
+	if r.Explain {
+		full.Explanation = Explain(t)
+	}
 	if err := enc.Encode(&full); err != nil {
 		return fmt.Errorf("encode traversal %s: %w", t.ID, err)
 	}

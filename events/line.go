@@ -35,6 +35,8 @@ type LineRenderer struct {
 	Color bool
 	// Location is the time zone of the times; nil means the local one.
 	Location *time.Location
+	// Explain writes the chain of evidence below, and what to check next.
+	Explain bool
 
 	buf bytes.Buffer
 }
@@ -53,7 +55,11 @@ func (r *LineRenderer) Render(t *Traversal) error {
 		r.buf.WriteString(natText(&t.NAT[i]))
 	}
 	r.buf.WriteByte('\n')
-	for _, s := range remarks(t) {
+	below := remarks(t)
+	if r.Explain {
+		below = append(below, explanationText(t)...)
+	}
+	for _, s := range below {
 		r.buf.WriteString("    ")
 		r.buf.WriteString(s)
 		r.buf.WriteByte('\n')

@@ -36,8 +36,10 @@ func examples() []*Traversal {
 			Netns: 4026532345, Name: "n1", Kind: KindNode, Node: "n1", Entered: ViaDevice, Left: ViaTerminated, Stacks: 0.5,
 			Devices: []string{"vethcentos", "cni0"}, StartNS: 31500, EndNS: 112000,
 			Hooks: []HookVisit{
-				{Hook: "netif_receive_skb", NS: 31500, Device: "vethcentos"}, {Hook: "br_pass_frame_up", NS: 43000, Device: "cni0"},
-				{Hook: "ip_local_deliver", NS: 60000, Device: "cni0", Detail: "LOCAL_IN"}, {Hook: "ip_vs_leave", NS: 1200000},
+				{Hook: "netif_receive_skb", NS: 31500, Device: "vethcentos", Station: StationReceive},
+				{Hook: "br_pass_frame_up", NS: 43000, Device: "cni0", Station: StationBridgeUp},
+				{Hook: "ip_local_deliver", NS: 60000, Device: "cni0", Detail: "LOCAL_IN", Station: StationLocalDeliver},
+				{Hook: "ip_vs_leave", NS: 1200000, Station: StationIPVSLeave, Evidence: true},
 			},
 		}},
 		Conntrack: &CTSummary{Original: "172.23.96.23:33290→8.219.164.113:80", Reply: "8.219.164.113:80→172.23.96.23:33290", State: "new"},
@@ -95,7 +97,7 @@ func hostile() *Traversal {
 		Service: &ServiceFacts{Name: evil, Port: evil, Type: evil, Policy: evil},
 		Visits: []Visit{{
 			Name: evil, Kind: KindPod, Node: evil, Pod: evil + "2", Entered: ViaSocket, Left: ViaDevice, Devices: []string{evil},
-			Hooks: []HookVisit{{Hook: evil, Device: evil, Detail: evil}, {Hook: "ip_rcv", Device: "eth0", Detail: "x"}},
+			Hooks: []HookVisit{{Hook: evil, Device: evil, Detail: evil, Station: StationDrop}, {Hook: "ip_rcv", Device: "eth0", Detail: "x"}},
 		}},
 		Conntrack: &CTSummary{Original: evil, Reply: evil, State: evil},
 		CausedBy:  evil, Causes: []string{evil}, CausedByText: evil, CausesText: []string{evil}, Notes: []string{evil},
@@ -109,6 +111,9 @@ func TestRenderGolden(t *testing.T) {
 		"tree":          func(w io.Writer) Renderer { return &TreeRenderer{W: w, Location: time.UTC} },
 		"tree-color":    func(w io.Writer) Renderer { return &TreeRenderer{W: w, Color: true, Location: time.UTC} },
 		"json":          func(w io.Writer) Renderer { return &JSONRenderer{W: w} },
+		"line-explain":  func(w io.Writer) Renderer { return &LineRenderer{W: w, Location: time.UTC, Explain: true} },
+		"tree-explain":  func(w io.Writer) Renderer { return &TreeRenderer{W: w, Location: time.UTC, Explain: true} },
+		"json-explain":  func(w io.Writer) Renderer { return &JSONRenderer{W: w, Explain: true} },
 		"summary":       func(w io.Writer) Renderer { return &SummaryRenderer{W: w, Location: time.UTC} },
 		"summary-color": func(w io.Writer) Renderer { return &SummaryRenderer{W: w, Color: true, Location: time.UTC} },
 	}
@@ -154,7 +159,7 @@ func compareGolden(t *testing.T, path string, got []byte) {
 // themselves: one line stays one line, and nothing reaches the terminal.
 func TestRenderHostile(t *testing.T) {
 	var line, tree, js bytes.Buffer
-	for _, r := range []Renderer{&LineRenderer{W: &line}, &TreeRenderer{W: &tree}, &JSONRenderer{W: &js}} {
+	for _, r := range []Renderer{&LineRenderer{W: &line}, &TreeRenderer{W: &tree, Explain: true}, &JSONRenderer{W: &js, Explain: true}} {
 		if err := r.Render(hostile()); err != nil {
 			t.Fatal(err)
 		}

@@ -73,6 +73,8 @@ type Traversal struct {
 	CausedByText string   `json:"caused_by_text,omitempty"`
 	CausesText   []string `json:"causes_text,omitempty"`
 	Notes        []string `json:"notes,omitempty"` // facts worth saying, e.g. "client address lost"
+	// Explanation is there only where it was asked for, in JSON.
+	Explanation *Explanation `json:"explanation,omitempty"`
 	// NotObserved lists what no hook of the run watches; empty: all is watched.
 	NotObserved []string `json:"not_observed,omitempty"`
 	Complete    bool     `json:"complete"`
@@ -143,6 +145,9 @@ type HookVisit struct {
 	NS     uint64 `json:"ns"` // since Traversal.Time
 	Device string `json:"device,omitempty"`
 	Detail string `json:"detail,omitempty"` // e.g. "LOCAL_IN", "172.23.96.163:80", "SOCKET_RCVBUFF"
+	// Evidence marks the events that the verdict rests on.
+	Evidence bool    `json:"evidence,omitempty"`
+	Station  Station `json:"-"`
 }
 
 // NAT is one translation, found by comparing headers between two events.

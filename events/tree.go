@@ -21,6 +21,8 @@ type TreeRenderer struct {
 	Color bool
 	// Location is the time zone of the times; nil means the local one.
 	Location *time.Location
+	// Explain writes the chain of evidence below, and what to check next.
+	Explain bool
 
 	buf bytes.Buffer
 }
@@ -51,6 +53,11 @@ func (r *TreeRenderer) Render(t *Traversal) error {
 			branch = "└─ "
 		}
 		r.buf.WriteString(branch + s + "\n")
+	}
+	if r.Explain {
+		for _, s := range explanationText(t) {
+			r.buf.WriteString("   " + s + "\n")
+		}
 	}
 	_, err := r.W.Write(r.buf.Bytes())
 	return err

@@ -18,6 +18,7 @@ type ending struct {
 	location      string
 	say           string // the rest of the summary
 	note          string
+	proof         []int // indices of the hops that it rests on, beside at
 }
 
 // Ranks of endings, best last: the way to tell the main copy of a packet.
@@ -189,7 +190,7 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 func (b *builder) judgeDrop(hops []hop) ending {
 	n := len(hops) - 1
 	ev := b.evidence(hops)
-	e := ending{verdict: Terminated, rank: rankTerminated, at: n, kernelReason: ev.kernel, location: ev.site}
+	e := ending{verdict: Terminated, rank: rankTerminated, at: n, kernelReason: ev.kernel, location: ev.site, proof: ev.proof}
 	if b.driverFree(hops, &ev) {
 		if l, ok := b.judgeLeft(hops[:n]); ok {
 			return l

@@ -48,6 +48,7 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 		}
 		v.Devices = b.devices(hops, v.Bridged)
 		v.Hooks = b.hookVisits(hops, st.lo, r.hops, start)
+		e.mark(v.Hooks, st.lo)
 		visits = append(visits, v)
 	}
 	return visits
@@ -280,7 +281,7 @@ func (b *builder) hookVisits(hops []hop, lo int, all []hop, start uint64) []Hook
 	list := make([]HookVisit, 0, len(hops))
 	for i := range hops {
 		h := &hops[i]
-		v := HookVisit{Hook: b.s.hookName(h.hook), NS: since(start, h.time), Detail: b.detail(h)}
+		v := HookVisit{Hook: b.s.hookName(h.hook), NS: since(start, h.time), Detail: b.detail(h), Station: h.station}
 		if h.ifindex != 0 {
 			v.Device = b.s.deviceName(h.netns, h.ifindex)
 		}
@@ -291,6 +292,14 @@ func (b *builder) hookVisits(hops []hop, lo int, all []hop, start uint64) []Hook
 		list = append(list, v)
 	}
 	return list
+}
+
+// mark marks what the ending rests on among the hooks of a visit, the first of
+// which is hop lo.
+func (e *ending) mark(hooks []HookVisit, lo int) {
+	for i := range hooks {
+		hooks[i].Evidence = lo+i == e.at || slices.Contains(e.proof, lo+i)
+	}
 }
 
 // detail says what an event adds to its hook.

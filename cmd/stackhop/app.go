@@ -99,7 +99,7 @@ func (a *app) cli() *cli.App {
 		Action:               a.noCommand,
 		Commands: []*cli.Command{
 			a.traceCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.exportCommand(), a.redactCommand(),
-			a.topologyCommand(), a.hooksCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
+			a.explainCommand(), a.topologyCommand(), a.hooksCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},
 		CustomAppHelpTemplate: appHelp,
 	}

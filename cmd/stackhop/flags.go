@@ -34,6 +34,7 @@ func showingFlags(forms ...string) []cli.Flag {
 	return []cli.Flag{
 		boolFlag("failed", choosing, "show only what was neither delivered nor left the node"),
 		outputFlag(writing, forms...),
+		boolFlag("explain", writing, "below each traversal: the chain of evidence, what to check next, and what would disprove it"),
 		boolFlag("no-color", writing, "no colours, as with NO_COLOR set or without a terminal"),
 	}
 }

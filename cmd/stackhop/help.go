@@ -10,6 +10,7 @@ const appHelp = `{{.HelpName}}: {{.Usage}}
 EXAMPLES:
    {{.HelpName}} trace --with 10.0.0.7               what happens to the packets of one address
    {{.HelpName}} trace --failed 'tcp port 80'        only what did not arrive
+   {{.HelpName}} explain no-destination              what a reason means, and what to check next
    {{.HelpName}} record -w n1.hop --with 10.0.0.7    for the ticket; replay n1.hop shows it anywhere
    {{.HelpName}} doctor                              what is missing to run here
 
@@ -51,7 +52,7 @@ const traceHelp = commandHead + `   # everything to and from one address, and wh
    {{.HelpName}} 'tcp port 80 and host 172.23.96.23' -o tree
 
    # why does this fail? Trace while a command runs, and stop when it has ended
-   {{.HelpName}} --failed --to :80 -- curl -s http://8.219.164.113/
+   {{.HelpName}} --failed --explain --to :80 -- curl -s http://8.219.164.113/
 
    # by name; a pod that restarts and endpoints that change are followed
    {{.HelpName}} --from pod/shop/web --to svc/shop/cart:80
@@ -158,6 +159,17 @@ const hooksHelp = commandHead + `   # which hooks this kernel has, and how each 
    # which of them fire while a command runs
    {{.HelpName}} --count -- ping -c 3 10.0.0.7
 ` + commandTail
+
+const explainHelp = commandHead + `   # all findings, in the order of a packet's way
+   {{.HelpName}}
+
+   # what "reason": "no-destination" means, and what to do
+   {{.HelpName}} no-destination
+` + commandTail + `
+   What a line says behind "terminated in" is a finding only where its evidence was seen; otherwise the line has the
+   function that dropped the packet, and the kernel's own reason. trace, record --print and replay write the chain of
+   evidence of each packet with --explain.
+`
 
 const topologyHelp = commandHead + `   # the node's namespaces with their devices, routes and IPVS services, as a tree
    {{.HelpName}}

@@ -43,11 +43,12 @@ func (o *liveOptions) close() {
 type showing struct {
 	form       string
 	noColor    bool
+	explain    bool
 	failedOnly bool
 }
 
 func newShowing(c *cli.Context) *showing {
-	return &showing{form: c.String("output"), noColor: c.Bool("no-color"), failedOnly: c.Bool("failed")}
+	return &showing{form: c.String("output"), noColor: c.Bool("no-color"), explain: c.Bool("explain"), failedOnly: c.Bool("failed")}
 }
 
 // liveOptions reads and checks the flags. What it returns is to be closed.

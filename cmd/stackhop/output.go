@@ -17,17 +17,17 @@ import (
 
 // newRenderer returns the renderer of an output form. Colours are for people at
 // a terminal who did not refuse them.
-func newRenderer(sys *system, form string, noColor bool, w io.Writer) events.Renderer {
-	color := sys.terminal && !noColor && sys.getenv("NO_COLOR") == "" && sys.getenv("TERM") != "dumb"
-	switch form {
+func newRenderer(sys *system, o *showing, w io.Writer) events.Renderer {
+	color := sys.terminal && !o.noColor && sys.getenv("NO_COLOR") == "" && sys.getenv("TERM") != "dumb"
+	switch o.form {
 	case "json":
-		return &events.JSONRenderer{W: w}
+		return &events.JSONRenderer{W: w, Explain: o.explain}
 	case "tree":
-		return &events.TreeRenderer{W: w, Color: color}
+		return &events.TreeRenderer{W: w, Color: color, Explain: o.explain}
 	case "summary":
 		return &events.SummaryRenderer{W: w, Color: color}
 	}
-	return &events.LineRenderer{W: w, Color: color}
+	return &events.LineRenderer{W: w, Color: color, Explain: o.explain}
 }
 
 // display shows traversals, those that were asked for.
@@ -44,7 +44,7 @@ func newDisplay(sys *system, o *showing, limit int) *display {
 	d := &display{out: newOutput(sys.stdout), limit: limit}
 	if o != nil {
 		d.failedOnly = o.failedOnly
-		d.render = newRenderer(sys, o.form, o.noColor, d.out)
+		d.render = newRenderer(sys, o, d.out)
 	}
 	return d
 }

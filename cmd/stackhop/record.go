@@ -69,6 +69,8 @@ func (a *app) record(c *cli.Context) error {
 		o.show = newShowing(c)
 	} else if c.Bool("failed") {
 		return errors.New("--failed is about what is shown, see --print; to record only what fails there is --on-failure")
+	} else if c.Bool("explain") {
+		return errors.New("--explain is about what is shown, see --print; replay can explain the recording later")
 	}
 	return a.live(c.Context, o)
 }

@@ -60,6 +60,9 @@ func (a *app) replayOptions(c *cli.Context) (*replayOptions, error) {
 	if a.command != nil {
 		return nil, errNoCommand(c)
 	}
+	if c.Bool("explain") && c.String("output") == "summary" {
+		return nil, errors.New("--explain is for single packets: -o line, tree or json")
+	}
 	o := &replayOptions{}
 	if o.sources, err = openSources(files); err != nil {
 		return nil, err

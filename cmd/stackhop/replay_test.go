@@ -150,6 +150,7 @@ func TestReplayOutput(t *testing.T) {
 		"replay summary": {"replay", "FILE", "-o", "summary"},
 		"replay failed":  {"replay", "--failed", "FILE", "-o", "tree"},
 		"replay nothing": {"replay", "FILE", "udp"},
+		"replay explain": {"replay", "FILE", "--explain", "--failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -23,6 +23,8 @@ func TestTraceOutput(t *testing.T) {
 	for name, args := range map[string][]string{
 		"trace line":        {"trace", "--for", "1s", "tcp"},
 		"trace tree":        {"trace", "--for", "1s", "tcp", "-o", "tree"},
+		"trace explain":     {"trace", "--for", "1s", "tcp", "--explain"},
+		"trace explain all": {"trace", "--for", "1s", "tcp", "--explain", "-o", "tree", "--failed"},
 		"trace json":        {"trace", "--for", "1s", "-o", "json", "tcp"},
 		"trace all":         {"trace", "--for", "1s", "--all"},
 		"trace failed":      {"trace", "--for", "1s", "--failed", "tcp"},

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// findingsAtTheEnd are about sockets, and about what arrived and still deserves a
+// warning.
+var findingsAtTheEnd = []Finding{
+	{
+		Where: "socket", Reason: "no-socket", Title: "nothing listens there",
+		Advice: "`ss -lntup` in that namespace: does the process run, on this port and address (not only 127.0.0.1)? If the namespace is a node's and the address a service's, no virtual service or rule took it: look at kube-proxy.",
+		Unless: "ss shows a socket for it at that time",
+	},
+	{
+		Where: "socket", Reason: "listen-overflow", Title: "the accept queue is full",
+		Says:     []string{"the listening socket at {dst} did not answer: its accept queue is full"},
+		Evidence: []string{"a listening socket took the SYN, freed it, and neither answered nor made a connection"},
+		Advice:   "`ss -lnt`: Recv-Q at or above Send-Q. The process does not accept: it hangs, or its backlog (and net.core.somaxconn) is too small. `nstat -az TcpExtListenOverflows` counts.",
+		Unless:   "TcpExtListenOverflows and TcpExtListenDrops did not move",
+	},
+	{
+		Where: "socket", Reason: "rcvbuf-full", Title: "the receive buffer is full",
+		Says:     []string{"the receive buffer of {dst} is full, or its filter refused it"},
+		Evidence: []string{"a UDP or raw socket was given it, and freed it at once; the kernel (below 5.17) gave no drop reason"},
+		Advice:   "`ss -nump`: Recv-Q near the limit (rb). The process reads too slowly; net.core.rmem_max and SO_RCVBUF only help with bursts. `nstat -az UdpRcvbufErrors` counts.",
+		Unless:   "UdpRcvbufErrors did not move",
+	},
+	{
+		Where: "socket", Reason: "backlog-full", Title: "the socket's backlog is full",
+		Advice: "The process holds its socket for too long, or gets more than one CPU can take. `nstat -az TcpExtTCPBacklogDrop` counts.",
+		Unless: "TcpExtTCPBacklogDrop did not move",
+	},
+	{
+		Where: "socket", Reason: "socket-filter", Title: "a filter of the socket refused it",
+		Advice: "The process itself attached a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF): `ss -0b` and `ss -np --bpf` show them.",
+		Unless: "the socket has no filter",
+	},
+	{
+		Where: "socket", Reason: "socket-refused", Title: "the socket refused it",
+		Advice: "This kernel does not say why: a filter of the socket, or a wrong checksum. `nstat -az UdpInErrors UdpInCsumErrors` tells the second.",
+		Unless: "neither count moved",
+	},
+	{
+		Where: "socket", Reason: "memory", Title: "the protocol has no memory left",
+		Advice: "`cat /proc/net/sockstat` against net.ipv4.tcp_mem or udp_mem (pages): some process leaves much unread, or the limit is too small. In a container also its memory limit.",
+		Unless: "the use is far below the limit",
+	},
+	{
+		Where: "socket", Reason: "reset", Title: "a socket answered with RST",
+		Says:     []string{"the socket at {dst} answered with RST"},
+		Evidence: []string{"TCP made an RST because of it, after a socket had been found"},
+		Advice:   "The process closed its end with data unread, or is gone; or the segment fits no connection any more (a middlebox or a conntrack entry that outlived it). Follow the RST that it caused.",
+		Unless:   "it caused no RST",
+	},
+
+	{
+		Where: whereNote, Reason: "client-address-lost", Title: "the server does not see the client's address",
+		Says:     []string{"client address lost: {server} sees {seen} instead of {client}"},
+		Evidence: []string{"the source was translated on the way, and not by IPVS's way back"},
+		Advice:   "Expected for external addresses with policy Cluster, and for pods to the outside. If the server needs the address: externalTrafficPolicy Local, or the PROXY protocol at the load balancer.",
+		Unless:   "the server's log shows the client's own address",
+	},
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// findingsOfNetfilter are about rules, conntrack and IPVS.
+var findingsOfNetfilter = []Finding{
+	{
+		Where: "netfilter", Reason: "rule-drop", Title: "a rule dropped it",
+		Advice: "`iptables-save -c` or `nft -a list ruleset` on that node (or in that pod): which DROP of the chain counts up? Network policies and kube-proxy (no local endpoint, in iptables and nftables mode) drop so.",
+		Unless: "the chain has no rule or policy that drops",
+	},
+	{
+		Where: "netfilter", Reason: "rule-reject", Title: "a rule rejected it",
+		Advice: "`iptables-save -c` or `nft -a list ruleset`: which REJECT of the chain counts up? kube-proxy rejects services without endpoints so, and in IPVS mode what asks a ClusterIP for a port that it has not.",
+		Unless: "the chain has no rule that rejects: then whatever answered was not a rule",
+	},
+	{
+		Where: "netfilter", Reason: "dropped", Title: "something in netfilter dropped it",
+		Advice: "No function that was watched did it: a bridge or NFQUEUE rule, a synproxy, or a module of a security product. `nft list hooks` shows who is there.",
+		Unless: "a rule of the chain counts up",
+	},
+	{
+		Where: "conntrack", Reason: "confirm-failed", Title: "its new conntrack entry could not be kept",
+		Advice: "Another packet took the entry first (two DNS queries from one socket: single-request-reopen, a DNS cache on the node), or SNAT has no port left. `conntrack -S` counts insert_failed.",
+		Unless: "insert_failed did not move",
+	},
+	{
+		Where: "conntrack", Reason: "nat-redirect", Title: "an ICMP redirect of a translated connection",
+		Advice: "Harmless: NAT never passes redirects on. To be rid of them set net.ipv4.conf.DEV.send_redirects to 0 at their sender.",
+		Unless: "it is no ICMP redirect",
+	},
+	{
+		Where: "conntrack", Reason: "refused", Title: "conntrack refused it",
+		Advice: "`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`: is the table full? `dmesg` then says so. Otherwise `conntrack -S` counts invalid and drop.",
+		Unless: "neither count moved",
+	},
+	{
+		Where: "ipvs", Reason: "no-destination", Title: "the virtual service has no real server to send to",
+		Advice: "`ipvsadm -Ln` on that node: has the service a destination with a weight above 0? Then `kubectl get endpointslices`: are endpoints ready, and, under policy Local, on this node?",
+		Unless: "ipvsadm lists a destination with a weight above 0 for it at that time",
+	},
+	{
+		Where: "ipvs", Reason: "transmit-failed", Title: "it could not be sent to the real server that was chosen",
+		Advice: "`ip route get BACKEND` on that node: no route, or one back to the node itself. For a tunnel also its MTU.",
+		Unless: "the route to the real server leads out",
+	},
+	{
+		Where: "ipvs", Reason: "destination-gone", Title: "the connection's real server is no longer there",
+		Advice: "The pod ended or was removed from the service while clients were connected. `kubectl get endpointslices` and the pod's end: does it wait for its connections (preStop, terminationGracePeriod)?",
+		Unless: "`ipvsadm -Lnc` has the connection with a destination that is still listed",
+	},
+	{
+		Where: "ipvs", Reason: "reply-refused", Title: "a real server's reply could not be translated back",
+		Advice: "Look at its size against the MTU, and whether net.ipv4.vs.conntrack is 1 as kube-proxy sets it.",
+		Unless: "the reply is seen behind IPVS",
+	},
+	{
+		Where: "ipvs", Reason: "relayed", Title: "an ICMP error that IPVS passed on to its client",
+		Says:     []string{"IPVS tells it to the client of its virtual service"},
+		Evidence: []string{"IPVS consumed it right after it made an ICMP error of its own"},
+		Advice:   "Nothing is wrong here: follow the ICMP error that it caused.",
+		Unless:   "it caused no ICMP error",
+	},
+}
