@@ -18,7 +18,10 @@ type detail struct {
 // path. Texts are numbers of the dictionary.
 //
 //	{"v":[[netns,start,end,[hook,ns since the one before,device,detail,…],[[by,kind,masquerade,hook,ns,from,to,service,pod,node,stale,devices passed],…]],…],
-//	 "ct":[original,reply,state],"svc":[service,where its packets may go],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,"x":visits}
+//	 "ct":[original,reply,state],"svc":[service,where its packets may go],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,
+//	 "why":[[ns,netns,what,hook,decides],…],"f":[[reason,title,advice,unless],…],"x":visits}
+//
+// why and f are there only if it was terminated.
 //
 // x, the visits as those of a path, is there only if the path has none.
 func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
@@ -44,11 +47,29 @@ func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
 	if t.Lost > 0 {
 		field("lost", t.Lost)
 	}
+	if t.Verdict == events.Terminated {
+		b = c.appendWhy(b, t)
+	}
 	if other {
 		field("x", c.visitsOf(visits(t)))
 	}
 	c.buf = append(b, '}')
 	return detail{row, append([]byte(nil), c.buf...)}
+}
+
+// appendWhy writes the chain of evidence, and what is known of such an end.
+func (c *collector) appendWhy(b []byte, t *events.Traversal) []byte {
+	why := events.Explain(t)
+	steps := make([][]any, 0, len(why.Steps))
+	for _, s := range why.Steps {
+		steps = append(steps, []any{s.NS, c.dict.id(s.Netns), c.dict.id(s.Text), c.dict.id(s.Hook), s.Decides})
+	}
+	findings := make([][]int, 0, len(why.Findings))
+	for _, f := range why.Findings {
+		findings = append(findings, c.dict.ids([]string{f.Reason, f.Title, f.Advice, f.Unless}))
+	}
+	b = appendJSON(append(b, `,"why":`...), steps)
+	return appendJSON(append(b, `,"f":`...), findings)
 }
 
 // serviceText says which service it is, and of what kind.

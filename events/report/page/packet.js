@@ -8,7 +8,7 @@ function openPacket(row) {
         el('h2', {id: 'packet-title'}, p.words + ' ', endText(p.src), ' → ', endText(p.dst)),
         el('p', {class: 'summary'}, p.summary)),
       el('button', {type: 'button', class: 'close', 'aria-label': 'Close', click: () => go({t: null})}, '✕')),
-    remarks(p),
+    remarks(p), ...why(p),
     el('h3', {}, 'Stacks'), stackDiagram(p, processText(p.src), processText(p.dst)),
     el('h3', {}, 'Data link'), linkDiagram(p),
     d ? el('div', {}, el('h3', {}, 'Hooks'), hookTables(p)) : el('p', {class: 'notice'}, 'The hooks of this packet are not in this file; its path and its times are. To see them, replay the recording with its ID.'),
@@ -31,6 +31,19 @@ function remarks(p) {
   if (d.lost) say('Lost', plural(d.lost, 'event') + ' of this packet');
   if (d.no) say('Not observed', d.no.map(word).join(', '));
   return list.length ? el('ul', {class: 'remarks'}, list) : null;
+}
+
+// why is the chain of evidence, with what to check next.
+function why(p) {
+  const d = p.detail || {}, list = d.f || [];
+  if (!d.why || !d.why.length) return [];
+  const rows = d.why.map(([ns, netns, what, hook, decides]) => el('tr', {class: decides ? 'decides' : ''}, el('td', {class: 'num'}, '+' + lapse(ns)), el('td', {}, word(netns)), el('td', {}, word(what)), el('td', {class: 'mono muted'}, word(hook))));
+  return [el('h3', {}, 'Why'),
+    el('div', {class: 'scroll'}, el('table', {class: 'why'}, el('thead', {}, el('tr', {}, ['at', 'where', 'what', 'hook'].map((h, i) => el('th', {scope: 'col', class: i === 0 && 'num'}, h)))), el('tbody', {}, rows))),
+    ...list.map(([reason, title, advice, unless]) => el('ul', {class: 'remarks'},
+      el('li', {}, el('strong', {}, 'Finding '), el('span', {class: 'mono'}, word(reason)), ': ' + word(title)),
+      el('li', {}, el('strong', {}, 'Check next '), word(advice)),
+      el('li', {}, el('strong', {}, 'It is not this if '), word(unless))))];
 }
 
 // other is a packet that this one is linked to.
