@@ -63,12 +63,24 @@ func (t *Traversal) add(p *Traversal, later uint64) {
 	}
 	t.Causes = append(t.Causes, p.Causes...)
 	t.CausesText = append(t.CausesText, p.CausesText...)
-	if t.Service == nil {
-		t.Service = p.Service
-	}
+	t.Service = joinService(t.Service, p.Service)
 	t.Notes = union(t.Notes, p.Notes)
 	t.NotObserved = union(t.NotObserved, p.NotObserved)
 	t.Parts = append(t.Parts, Part{p.Node, p.ID, p.Packets})
+}
+
+// joinService is what the nodes together know of a service: what the first one
+// says, which sends the packet on, and its endpoints from whoever has them.
+func joinService(a, b *ServiceFacts) *ServiceFacts {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || a.Endpoints != nil || b.Endpoints == nil || a.Name != b.Name || a.Port != b.Port:
+		return a
+	}
+	c := *a
+	c.Endpoints = b.Endpoints
+	return &c
 }
 
 func laterNAT(nats []NAT, later uint64) []NAT {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,7 @@ func examples() []*Traversal {
 	client := Endpoint{IP: "172.23.96.23", Port: 33290, Pod: "default/centos", Process: "curl", PID: 541}
 	clientVisit := Visit{
 		Netns: 4026532544, Name: "centos", Kind: KindPod, Node: "n1", Pod: "default/centos", Entered: ViaSocket, Left: ViaDevice, Stacks: 1,
-		Devices: []string{"eth0"}, EndNS: 31000,
+		Labels: "app=centos,tier=front", Devices: []string{"eth0"}, EndNS: 31000,
 		Hooks: []HookVisit{{Hook: "__ip_local_out"}, {Hook: "net_dev_queue", NS: 12400, Device: "eth0"}, {Hook: "veth_xmit", NS: 31000, Device: "eth0"}},
 	}
 	refused := &Traversal{
@@ -43,8 +44,8 @@ func examples() []*Traversal {
 			},
 		}},
 		Conntrack: &CTSummary{Original: "172.23.96.23:33290→8.219.164.113:80", Reply: "8.219.164.113:80→172.23.96.23:33290", State: "new"},
-		Service:   &ServiceFacts{Name: "default/nginx1", Port: "http", Type: "LoadBalancer", Policy: PolicyLocal, Affinity: true, Elsewhere: 2, Stale: true},
-		Notes:     []string{"policy Local, 2 endpoints on other nodes, none here, by what the API server last said"},
+		Service:   &ServiceFacts{Name: "default/nginx1", Port: "http", Type: "LoadBalancer", Policy: PolicyLocal, Affinity: true, Elsewhere: 2, Terminating: 1, Stale: true, Endpoints: endpoints()},
+		Notes:     []string{"policy Local, 2 endpoints on other nodes, none here; 1 terminating, by what the API server last said"},
 		Causes:    []string{"80bd"}, CausesText: []string{"icmp 3/3 reply 8.219.164.113 → 172.23.96.23, delivered"}, Complete: true,
 	}
 	answer := &Traversal{
@@ -85,6 +86,20 @@ func examples() []*Traversal {
 	return []*Traversal{refused, answer, translated, bridged, {Proto: "tcp", Verdict: InFlight, Summary: "in flight"}, hostile()}
 }
 
+// endpoints are a service's: more than are shown.
+func endpoints() *ServiceEndpoints {
+	e := &ServiceEndpoints{List: []ServiceEndpoint{
+		{Addr: netip.MustParseAddrPort("172.23.96.163:80"), Node: "n2", Zone: "b", Ready: true, Serving: true},
+		{Addr: netip.MustParseAddrPort("[2001:db8::7]:80"), Node: "n3", Ready: true, Serving: true},
+		{Addr: netip.MustParseAddrPort("172.23.96.164:80"), Node: "n2", Serving: true, Terminating: true},
+	}}
+	for i := range byte(6) {
+		e.List = append(e.List, ServiceEndpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, i}), 0), Node: "n1"})
+	}
+	e.LeftOut = 2
+	return e
+}
+
 // hostile has text from outside that means to do harm.
 func hostile() *Traversal {
 	evil := "a\x1b]0;x\a\x1b[31m\nb\u202ec\xff\u009b" + strings.Repeat("z", 4096)
@@ -94,9 +109,12 @@ func hostile() *Traversal {
 		Dst:     Endpoint{IP: evil, Port: 2},
 		Verdict: Terminated, Summary: "terminated: " + evil, KernelReason: "R" + evil, Location: evil,
 		DataLink: []string{evil, evil}, NAT: []NAT{{By: "ipvs", Kind: "dnat", Hook: evil, From: evil, To: evil, Service: evil, Pod: evil, Node: evil}},
-		Service: &ServiceFacts{Name: evil, Port: evil, Type: evil, Policy: evil},
+		Service: &ServiceFacts{
+			Name: evil, Port: evil, Type: evil, Policy: evil,
+			Endpoints: &ServiceEndpoints{List: []ServiceEndpoint{{Node: evil, Zone: evil}}},
+		},
 		Visits: []Visit{{
-			Name: evil, Kind: KindPod, Node: evil, Pod: evil + "2", Entered: ViaSocket, Left: ViaDevice, Devices: []string{evil},
+			Name: evil, Kind: KindPod, Node: evil, Pod: evil + "2", Labels: NewLabels(map[string]string{"a": evil, "b": "c"}), Entered: ViaSocket, Left: ViaDevice, Devices: []string{evil},
 			Hooks: []HookVisit{{Hook: evil, Device: evil, Detail: evil, Station: StationDrop}, {Hook: "ip_rcv", Device: "eth0", Detail: "x"}},
 		}},
 		Conntrack: &CTSummary{Original: evil, Reply: evil, State: evil},

@@ -35,6 +35,7 @@ type schema struct {
 	Maximum              *float64          `json:"maximum"`
 	Required             []string          `json:"required"`
 	Properties           map[string]schema `json:"properties"`
+	PatternProperties    map[string]schema `json:"patternProperties"`
 	AdditionalProperties *bool             `json:"additionalProperties"`
 	Items                *schema           `json:"items"`
 }
@@ -103,6 +104,11 @@ func (root *schema) checkObject(s *schema, path string, v map[string]any) []stri
 	}
 	for name, value := range v {
 		p, ok := s.Properties[name]
+		for pattern, of := range s.PatternProperties {
+			if !ok && regexp.MustCompile(pattern).MatchString(name) {
+				p, ok = of, true
+			}
+		}
 		if !ok {
 			wrong = append(wrong, path+"."+name+" is not in the schema")
 			continue
@@ -227,6 +233,7 @@ func TestSchemaNamesEveryField(t *testing.T) {
 		"traversal": {*s, Traversal{}}, "endpoint": {s.Defs["endpoint"], Endpoint{}}, "visit": {s.Defs["visit"], Visit{}},
 		"nat": {s.Defs["nat"], NAT{}}, "hook": {*s.Defs["visit"].Properties["hooks"].Items, HookVisit{}},
 		"conntrack": {s.Properties["conntrack"], CTSummary{}}, "service": {s.Defs["service"], ServiceFacts{}},
+		"endpoints": {s.Defs["endpoints"], ServiceEndpoints{}}, "server": {s.Defs["server"], ServiceEndpoint{}},
 	} {
 		typ := reflect.TypeOf(c.v)
 		written := 0

@@ -126,7 +126,8 @@ type Visit struct {
 	Name     string      `json:"name"`
 	Kind     string      `json:"kind"`
 	Node     string      `json:"node,omitempty"`
-	Pod      string      `json:"pod,omitempty"` // namespace/name
+	Pod      string      `json:"pod,omitempty"`    // namespace/name
+	Labels   Labels      `json:"labels,omitempty"` // the pod's
 	Entered  string      `json:"entered"`
 	Left     string      `json:"left"` // socket, device, terminated, or unknown
 	Stacks   float64     `json:"stacks"`
@@ -191,6 +192,8 @@ type Namespace struct {
 	Kind string // KindNode, KindPod or KindNetwork
 	Node string // name of the node it is, or belongs to
 	Pod  string // namespace/name
+	// Labels are the pod's; empty: not known, or none.
+	Labels Labels
 }
 
 // AddressNames are the names an address has.
@@ -230,6 +233,8 @@ type ServiceFacts struct {
 	Terminating int  `json:"terminating"`
 	NotReady    int  `json:"not_ready"`
 	Stale       bool `json:"stale,omitempty"`
+	// Endpoints are these real servers one by one; nil: not known.
+	Endpoints *ServiceEndpoints `json:"endpoints,omitempty"`
 }
 
 // Names tells the model what the kernel's numbers stand for. Implementations

@@ -78,6 +78,9 @@ func treeRest(t *Traversal) []string {
 	if ct := t.Conntrack; ct != nil {
 		out = append(out, "conntrack "+Safe(ct.State)+": "+SafeSentence(ct.Original)+", reply "+SafeSentence(ct.Reply))
 	}
+	if f := t.Service; f != nil && f.Endpoints != nil {
+		out = append(out, "service "+Safe(f.Name)+" port "+Safe(f.Port)+", endpoints: "+f.Endpoints.String())
+	}
 	return append(out, remarks(t)...)
 }
 
@@ -97,6 +100,9 @@ func visitText(v *Visit) string {
 	fmt.Fprintf(&b, "netns %d", v.Netns)
 	if v.Node != "" && v.Node != v.Name {
 		b.WriteString(", node " + Safe(v.Node))
+	}
+	if v.Labels != "" {
+		b.WriteString(", " + SafeSentence(string(v.Labels)))
 	}
 	b.WriteString("): " + stacksText(v.Stacks))
 	b.WriteString(", " + enteredText(v.Entered) + ", " + leftText(v.Left))

@@ -28,7 +28,7 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 		hops := r.hops[st.lo:st.hi]
 		ns := b.s.names.Namespace(hops[0].netns)
 		v := Visit{
-			Netns: hops[0].netns, Name: b.s.netnsName(hops[0].netns), Kind: ns.Kind, Node: ns.Node, Pod: ns.Pod,
+			Netns: hops[0].netns, Name: b.s.netnsName(hops[0].netns), Kind: ns.Kind, Node: ns.Node, Pod: ns.Pod, Labels: ns.Labels,
 			Entered: ViaDevice, Left: ViaDevice,
 			StartNS: since(start, hops[0].time), EndNS: since(start, hops[len(hops)-1].time),
 		}

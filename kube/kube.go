@@ -5,7 +5,11 @@
 // they know into an Index; the Index answers at once, from memory.
 package kube
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/stackhop/stackhop/events"
+)
 
 // Source says who knows something. They know different halves: a container
 // runtime which namespace is which pod, the API server what an address is.
@@ -53,7 +57,8 @@ type Pod struct {
 	HostNetwork          bool     // its addresses are its node's
 	Netns                uint32   // inode of its network namespace; 0: not known
 	Containers           []string // the runtime's container IDs, its sandbox's included, without "containerd://"
-	Done                 bool     // has succeeded or failed: its addresses may be another pod's
+	Labels               events.Labels
+	Done                 bool // has succeeded or failed: its addresses may be another pod's
 }
 
 // Service is a service of the API server.
@@ -107,6 +112,7 @@ type Endpoint struct {
 	Ready       bool
 	Serving     bool
 	Terminating bool
+	Zone        string // empty: not told
 }
 
 // Node is a node of the cluster.

@@ -109,6 +109,17 @@ func (x *Index) PodOfNetns(inode uint32) (name, node string, stale, ok bool) {
 	return p.full, p.node, x.stale(p), true
 }
 
+// PodLabels returns the labels of a living pod, NAMESPACE/NAME; empty: unknown, or
+// none.
+func (x *Index) PodLabels(name string) events.Labels {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if list := x.podNames[name]; len(list) > 0 {
+		return list[len(list)-1].labels
+	}
+	return ""
+}
+
 // PodOfContainer returns the pod, NAMESPACE/NAME, of a container or sandbox.
 func (x *Index) PodOfContainer(id string) (name string, ok bool) {
 	x.mu.RLock()

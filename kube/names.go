@@ -115,7 +115,7 @@ func (n *Names) Namespace(netns uint32) events.Namespace {
 	if !ok {
 		return s
 	}
-	s.Pod, s.Kind, s.Node = pod, events.KindPod, either(s.Node, node)
+	s.Pod, s.Kind, s.Node, s.Labels = pod, events.KindPod, either(s.Node, node), n.x.PodLabels(pod)
 	if s.Name == "" || madeUp(s.Name) {
 		_, s.Name, _ = strings.Cut(pod, "/")
 	}

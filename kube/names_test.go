@@ -240,7 +240,7 @@ func TestNodeCalled(t *testing.T) {
 	x.PutService(&Service{Namespace: "shop", Name: "cart", ClusterIPs: ips("10.96.0.1"), Ports: []ServicePort{{"http", tcp, 80, 0}}})
 	x.PutSlice(&Slice{
 		Namespace: "shop", Name: "cart-1", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}},
-		Endpoints: []Endpoint{{ips("10.0.0.2"), "n1", "cart", true, true, false}},
+		Endpoints: []Endpoint{{ips("10.0.0.2"), "n1", "cart", true, true, false, ""}},
 	})
 	n := NewNames(own, x, nil)
 	if f, ok := n.Service("10.96.0.1", 80, tcp, "host"); ok {
@@ -250,4 +250,30 @@ func TestNodeCalled(t *testing.T) {
 	if f, ok := n.Service("10.96.0.1", 80, tcp, "host"); !ok || f.Here != 1 || f.Elsewhere != 0 {
 		t.Errorf("%+v, %v; want one endpoint here", f, ok)
 	}
+}
+
+// TestLabels: a pod's namespace has its labels, as long as it lives.
+func TestLabels(t *testing.T) {
+	x := newClock().index(Current, Current)
+	n := NewNames(&ownNames{}, x, nil)
+	p := testPod("shop", "web", "10.0.0.1")
+	p.Netns, p.Labels = 7, "app=web"
+	x.PutPod(FromCRI, p)
+	labels := func(want string) {
+		t.Helper()
+		if got := n.Namespace(7); string(got.Labels) != want {
+			t.Errorf("%+v, want labels %q", got, want)
+		}
+	}
+	labels("app=web")
+	api := testPod("shop", "web", "10.0.0.1")
+	x.PutPod(FromAPI, api) // of other nodes it keeps none
+	labels("app=web")
+	api.Labels = "app=web,version=2"
+	x.PutPod(FromAPI, api)
+	labels("app=web,version=2")
+	x.DeletePod(FromAPI, api.UID)
+	labels("app=web")
+	x.DeletePod(FromCRI, p.UID)
+	labels("")
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/stackhop/stackhop/events"
 )
 
 // pod is one pod, from whatever sources, or what is remembered of a dead one.
@@ -28,6 +30,7 @@ type view struct {
 	addrs             []netip.Addr // by which it is found: the IPs, if they are its own
 	netns             uint32       // by which it is found; 0: none
 	containers        []string
+	labels            events.Labels
 	hostNetwork, done bool
 }
 
@@ -82,7 +85,7 @@ func newStatement(p *Pod) *statement {
 
 func samePod(a, b *Pod) bool {
 	return a.Namespace == b.Namespace && a.Name == b.Name && a.UID == b.UID && a.Node == b.Node &&
-		a.HostNetwork == b.HostNetwork && a.Netns == b.Netns && a.Done == b.Done &&
+		a.HostNetwork == b.HostNetwork && a.Netns == b.Netns && a.Done == b.Done && a.Labels == b.Labels &&
 		slices.Equal(a.IPs, b.IPs) && slices.Equal(a.Containers, b.Containers)
 }
 
@@ -114,6 +117,9 @@ func (r *pod) merge() view {
 		v.hostNetwork, v.done = v.hostNetwork || s.HostNetwork, v.done || s.Done
 		if s.Netns != 0 {
 			v.netns = s.Netns
+		}
+		if s.Labels != "" {
+			v.labels = s.Labels
 		}
 	}
 	if v.hostNetwork || v.done { // they are its node's, or may be another pod's

@@ -24,25 +24,25 @@ func shop(t *testing.T) *Index {
 	x.PutSlice(&Slice{
 		Namespace: "shop", Name: "cart-4", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}, {"", tcp, 8443}, {"dns", udp, 5353}},
 		Endpoints: []Endpoint{
-			{ips("10.0.0.11"), "n1", "cart-a", true, true, false},
-			{ips("10.0.0.12"), "n2", "cart-b", true, true, false},
-			{ips("10.0.0.13"), "n2", "cart-c", true, true, false},
-			{ips("10.0.0.14"), "n1", "cart-d", false, true, true},
-			{ips("10.0.0.15"), "n2", "cart-e", false, false, true},
-			{ips("10.0.0.16"), "n1", "cart-f", false, false, false},
+			{ips("10.0.0.11"), "n1", "cart-a", true, true, false, ""},
+			{ips("10.0.0.12"), "n2", "cart-b", true, true, false, ""},
+			{ips("10.0.0.13"), "n2", "cart-c", true, true, false, ""},
+			{ips("10.0.0.14"), "n1", "cart-d", false, true, true, ""},
+			{ips("10.0.0.15"), "n2", "cart-e", false, false, true, ""},
+			{ips("10.0.0.16"), "n1", "cart-f", false, false, false, ""},
 		},
 	})
 	// Endpoints on their way from one slice to another are in both.
 	x.PutSlice(&Slice{
 		Namespace: "shop", Name: "cart-5", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}},
 		Endpoints: []Endpoint{
-			{ips("10.0.0.11"), "n1", "cart-a", false, false, false},
-			{ips("10.0.0.16"), "n1", "cart-f", false, false, true},
+			{ips("10.0.0.11"), "n1", "cart-a", false, false, false, ""},
+			{ips("10.0.0.16"), "n1", "cart-f", false, false, true, ""},
 		},
 	})
 	x.PutSlice(&Slice{
 		Namespace: "shop", Name: "cart-6", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}},
-		Endpoints: []Endpoint{{ips("fd00::11"), "n1", "cart-a", true, true, false}},
+		Endpoints: []Endpoint{{ips("fd00::11"), "n1", "cart-a", true, true, false, ""}},
 	})
 	x.PutService(&Service{
 		Namespace: "shop", Name: "inner", Type: "ClusterIP", ClusterIPs: ips("10.96.0.2"), InternalLocal: true, ExternalIPs: ips("203.0.113.1", "192.168.0.2"),
@@ -51,7 +51,7 @@ func shop(t *testing.T) *Index {
 	x.PutService(&Service{Namespace: "test", Name: "headless", Type: "ClusterIP", Ports: []ServicePort{{"db", tcp, 5432, 0}}})
 	x.PutSlice(&Slice{
 		Namespace: "test", Name: "headless-1", Service: "headless", Ports: []SlicePort{{"db", tcp, 5433}},
-		Endpoints: []Endpoint{{ips("10.0.0.21"), "n1", "db-0", true, true, false}},
+		Endpoints: []Endpoint{{ips("10.0.0.21"), "n1", "db-0", true, true, false, ""}},
 	})
 	return x
 }
@@ -236,5 +236,60 @@ func TestServiceReused(t *testing.T) {
 		if vip != step.want || node != step.want {
 			t.Errorf("%q and, by node port, %q; want %q", vip, node, step.want)
 		}
+	}
+}
+
+// TestServiceEndpoints: the endpoints of a service are those of its slices that
+// have its port, protocol and family, each once, the ready ones first.
+func TestServiceEndpoints(t *testing.T) {
+	x := shop(t)
+	x.PutSlice(&Slice{
+		Namespace: "shop", Name: "cart-7", Service: "cart", Ports: []SlicePort{{"http", tcp, 8080}},
+		Endpoints: []Endpoint{{ips("10.0.0.9", "10.0.0.10"), "n3", "cart-g", true, true, false, "zone-a"}}, // one, with two addresses
+	})
+	for _, tt := range []struct {
+		addr  string
+		port  uint16
+		proto uint8
+		want  string
+	}{
+		{"10.96.0.1", 80, tcp, "10.0.0.9:8080 on n3 in zone-a ready; 10.0.0.11:8080 on n1 ready; 10.0.0.12:8080 on n2 ready; 10.0.0.13:8080 on n2 ready; " +
+			"10.0.0.14:8080 on n1 terminating, still serving; 10.0.0.15:8080 on n2 terminating; 10.0.0.16:8080 on n1 terminating"},
+		{"192.168.0.2", 30080, udp, "10.0.0.11:5353 on n1 ready; 10.0.0.12:5353 on n2 ready; 10.0.0.13:5353 on n2 ready; " +
+			"10.0.0.14:5353 on n1 terminating, still serving; 10.0.0.15:5353 on n2 terminating; 10.0.0.16:5353 on n1 not ready"},
+		{"fd96::1", 80, tcp, "[fd00::11]:8080 on n1 ready"},
+		{"fd96::1", 443, tcp, "none"},
+		{"10.96.0.2", 8081, tcp, "none"},
+	} {
+		f, ok := x.Service(ip(tt.addr), tt.port, tt.proto, "n1")
+		again, _ := x.Service(ip(tt.addr), tt.port, tt.proto, "n2")
+		if got := f.Endpoints.String(); !ok || f.Endpoints == nil || got != tt.want || again.Endpoints != f.Endpoints {
+			t.Errorf("%s port %d of %d: %s, want %s; the same for n2: %t", tt.addr, tt.port, tt.proto, got, tt.want, again.Endpoints == f.Endpoints)
+		}
+		if n := f.Here + f.Elsewhere + f.Terminating + f.NotReady; n != len(f.Endpoints.List) {
+			t.Errorf("%s port %d: %d are counted, %d listed", tt.addr, tt.port, n, len(f.Endpoints.List))
+		}
+	}
+	f, _ := x.Service(ip("10.96.0.1"), 80, tcp, "n1")
+	x.DeleteSlice("shop", "cart-4")
+	if now, _ := x.Service(ip("10.96.0.1"), 80, tcp, "n1"); now.Endpoints.Equal(f.Endpoints) || len(f.Endpoints.List) != 7 {
+		t.Errorf("what was told is %s now, and what is told %s", f.Endpoints, now.Endpoints)
+	}
+}
+
+// TestServiceEndpointsAreBounded: of many endpoints the ready ones are listed.
+func TestServiceEndpointsAreBounded(t *testing.T) {
+	x := shop(t)
+	for i := range 3 {
+		s := &Slice{Namespace: "shop", Name: fmt.Sprint("inner-", i), Service: "inner", Ports: []SlicePort{{"", tcp, 80}}}
+		for j := range 500 {
+			s.Endpoints = append(s.Endpoints, Endpoint{Addrs: ips(fmt.Sprintf("10.%d.%d.%d", i, j/250, j%250)), Ready: i == 2})
+		}
+		x.PutSlice(s)
+	}
+	f, _ := x.Service(ip("10.96.0.2"), 8081, tcp, "n1")
+	e := f.Endpoints
+	if len(e.List) != events.MaxEndpoints || e.LeftOut != 500 || !e.List[499].Ready || e.List[500].Ready {
+		t.Errorf("%d, %d left out: %s", len(e.List), e.LeftOut, e)
 	}
 }

@@ -3,6 +3,8 @@
 package kube
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,8 +16,9 @@ import (
 type backends struct {
 	slices []*Slice
 
-	mu     sync.Mutex // of counts, which readers of the index fill
+	mu     sync.Mutex // of what follows, which readers of the index fill
 	counts map[countKey]counts
+	lists  map[countKey]*events.ServiceEndpoints // without a node
 }
 
 // countKey is which endpoints are counted, and as seen from where.
@@ -44,7 +47,7 @@ func (x *Index) PutSlice(s *Slice) {
 		}
 		x.slices[key] = c
 		b := x.backendsOf(fullName(c.Namespace, c.Service))
-		b.slices, b.counts = append(b.slices, c), nil
+		b.slices, b.counts, b.lists = append(b.slices, c), nil, nil
 		return true
 	})
 }
@@ -76,14 +79,14 @@ func cloneSlice(s *Slice) *Slice {
 
 func sameSlice(a, b *Slice) bool {
 	return a.Service == b.Service && slices.Equal(a.Ports, b.Ports) && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b Endpoint) bool {
-		return a.Node == b.Node && a.Ready == b.Ready && a.Serving == b.Serving && a.Terminating == b.Terminating && slices.Equal(a.Addrs, b.Addrs)
+		return a.Node == b.Node && a.Zone == b.Zone && a.Ready == b.Ready && a.Serving == b.Serving && a.Terminating == b.Terminating && slices.Equal(a.Addrs, b.Addrs)
 	})
 }
 
 func (x *Index) unlinkSlice(s *Slice) {
 	full := fullName(s.Namespace, s.Service)
 	b := x.backends[full]
-	b.slices, b.counts = without(b.slices, s), nil
+	b.slices, b.counts, b.lists = without(b.slices, s), nil, nil
 	x.dropBackends(full)
 }
 
@@ -128,19 +131,7 @@ func (b *backends) count(p *ServicePort, is4 bool, node string) counts {
 	if c, ok := b.counts[key]; ok {
 		return c
 	}
-	// One may be in several slices, while it moves from one to the other.
-	best := map[netip.AddrPort]*Endpoint{}
-	var last *Endpoint
-	b.servers(p, func(ip netip.Addr, port uint16, e *Endpoint) {
-		at := netip.AddrPortFrom(ip, port)
-		if ip.Is4() != is4 || e == last {
-			return
-		}
-		last = e
-		if was := best[at]; was == nil || e.rank() > was.rank() {
-			best[at] = e
-		}
-	})
+	best := b.best(p, is4)
 	var c counts
 	for _, e := range best {
 		switch {
@@ -159,6 +150,51 @@ func (b *backends) count(p *ServicePort, is4 bool, node string) counts {
 	}
 	b.counts[key] = c
 	return c
+}
+
+// best are the endpoints of one family of addresses, each by the first of them.
+func (b *backends) best(p *ServicePort, is4 bool) map[netip.AddrPort]*Endpoint {
+	// One may be in several slices, while it moves from one to the other.
+	best := map[netip.AddrPort]*Endpoint{}
+	var last *Endpoint
+	b.servers(p, func(ip netip.Addr, port uint16, e *Endpoint) {
+		at := netip.AddrPortFrom(ip, port)
+		if ip.Is4() != is4 || e == last {
+			return
+		}
+		last = e
+		if was := best[at]; was == nil || e.rank() > was.rank() {
+			best[at] = e
+		}
+	})
+	return best
+}
+
+// list lists the endpoints of one family of addresses, the ready ones first.
+func (b *backends) list(p *ServicePort, is4 bool) *events.ServiceEndpoints {
+	key := countKey{name: p.Name, proto: p.Proto, is4: is4}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.lists[key]; l != nil {
+		return l
+	}
+	best := b.best(p, is4)
+	at := slices.SortedFunc(maps.Keys(best), func(x, y netip.AddrPort) int {
+		return cmp.Or(best[y].rank()-best[x].rank(), x.Compare(y))
+	})
+	n := min(len(at), events.MaxEndpoints)
+	l := &events.ServiceEndpoints{LeftOut: len(at) - n}
+	for _, a := range at[:n] {
+		e := best[a]
+		l.List = append(l.List, events.ServiceEndpoint{
+			Addr: a, Node: e.Node, Zone: e.Zone, Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating,
+		})
+	}
+	if b.lists == nil || len(b.lists) >= maxCounts {
+		b.lists = map[countKey]*events.ServiceEndpoints{}
+	}
+	b.lists[key] = l
+	return l
 }
 
 // What an endpoint is, the better the more.
@@ -194,7 +230,7 @@ func (x *Index) Service(ip netip.Addr, port uint16, proto uint8, node string) (e
 	f := events.ServiceFacts{
 		Name: v.svc.full, Port: v.port.text(), Type: v.svc.Type, Policy: "Cluster", Affinity: v.svc.Affinity,
 		Here: c.here, Elsewhere: c.elsewhere, Terminating: c.terminating, NotReady: c.notReady,
-		Stale: x.states[FromAPI] == Stale,
+		Stale: x.states[FromAPI] == Stale, Endpoints: v.svc.list(v.port, ip.Is4()),
 	}
 	if (v.external && v.svc.ExternalLocal) || (!v.external && v.svc.InternalLocal) {
 		f.Policy = "Local"

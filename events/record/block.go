@@ -22,7 +22,7 @@ const (
 
 	// Major is the version of the format: a reader refuses another one.
 	// Minor says what was added that older readers may pass over.
-	Major, Minor = 1, 1
+	Major, Minor = 1, 2
 
 	blockMagic  = "SHB\n"
 	blockHeader = 20

@@ -65,7 +65,7 @@ func seeds(f *testing.F) (files [][]byte) {
 		w := mixed(f, name, 1, 1, 0)
 		files = append(files, w.small(f, 20), w.small(f, 1000))
 	}
-	data, err := os.ReadFile("testdata/v1.1.hop")
+	data, err := os.ReadFile("testdata/v1.2.hop")
 	if err != nil {
 		f.Fatal(err)
 	}

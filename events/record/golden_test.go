@@ -31,9 +31,9 @@ func (d *teller) Tick(now uint64)  { fmt.Fprintf(d, "tick %d\n", now); d.stitche
 func (d *teller) Facts(f *Facts)   { d.json("facts", f) }
 func (d *teller) Status(s *Status) { d.json("status", s) }
 
-// Name writes down what version 1.1 added.
+// Name writes down what versions 1.1 and 1.2 added.
 func (d *teller) Name(n *Name) {
-	if n.Service != nil || n.Task != nil || (n.Address != nil && n.Address.Stale) {
+	if n.Service != nil || n.Task != nil || (n.Namespace != nil && n.Namespace.Labels != "") || (n.Address != nil && n.Address.Stale) {
 		d.json("name", n)
 	}
 }
@@ -78,7 +78,7 @@ func (d *teller) Write(b []byte) (int, error) { return d.Builder.Write(b) }
 // TestGolden: a recording of each version of the format that was ever released
 // is read forever: the same events, the same traversals.
 func TestGolden(t *testing.T) {
-	for _, file := range []string{"testdata/v1.hop", "testdata/v1.1.hop"} {
+	for _, file := range []string{"testdata/v1.hop", "testdata/v1.1.hop", "testdata/v1.2.hop"} {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			if errors.Is(err, fs.ErrNotExist) && *update {
@@ -132,7 +132,7 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// knowing are names that also know what version 1.1 added.
+// knowing are names that also know what versions 1.1 and 1.2 added.
 type knowing struct{ events.Names }
 
 func (k knowing) Address(ip string, port uint16) events.AddressNames {
@@ -147,7 +147,20 @@ func (knowing) Service(ip string, port uint16, proto uint8, node string) (events
 	}
 	return events.ServiceFacts{
 		Name: "default/nginx1-local", Port: "http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true, Elsewhere: 2, NotReady: 1,
+		Endpoints: &events.ServiceEndpoints{List: []events.ServiceEndpoint{
+			{Addr: netip.MustParseAddrPort("172.23.96.163:80"), Node: "n2", Zone: "zone-b", Ready: true, Serving: true},
+			{Addr: netip.MustParseAddrPort("172.23.96.164:80"), Node: "n2", Ready: true, Serving: true},
+			{Addr: netip.MustParseAddrPort("172.23.96.165:80"), Node: "n2"},
+		}},
 	}, true
+}
+
+func (k knowing) Namespace(netns uint32) events.Namespace {
+	ns := k.Names.Namespace(netns)
+	if ns.Pod != "" {
+		ns.Labels = events.NewLabels(map[string]string{"app": ns.Name})
+	}
+	return ns
 }
 
 func (knowing) PodOfProcess(pid uint32) string { return fmt.Sprint("default/host-", pid) }

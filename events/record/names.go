@@ -61,6 +61,8 @@ type NamespaceName struct {
 	Kind  Text   `json:"kind,omitempty"`
 	Node  Text   `json:"node,omitempty"`
 	Pod   Text   `json:"pod,omitempty"`
+	// Labels are the pod's, by key.
+	Labels events.Labels `json:"labels,omitempty"`
 }
 
 // DeviceName is an events.Device.
@@ -177,7 +179,7 @@ func (b *book) put(n *Name) error {
 	}
 	said := 0
 	if v := n.Namespace; v != nil {
-		b.spaces[v.Netns] = events.Namespace{Name: string(v.Name), Kind: string(v.Kind), Node: string(v.Node), Pod: string(v.Pod)}
+		b.spaces[v.Netns] = events.Namespace{Name: string(v.Name), Kind: string(v.Kind), Node: string(v.Node), Pod: string(v.Pod), Labels: v.Labels}
 		said++
 	}
 	if v := n.Device; v != nil {
@@ -253,7 +255,7 @@ func (n *Name) cost() int {
 		}
 	}
 	if v := n.Namespace; v != nil {
-		add(v.Name, v.Kind, v.Node, v.Pod)
+		add(v.Name, v.Kind, v.Node, v.Pod, Text(v.Labels))
 	}
 	if v := n.Device; v != nil {
 		add(v.Name, v.Kind)
@@ -273,6 +275,7 @@ func (n *Name) cost() int {
 	}
 	if v := n.Service; v != nil {
 		add(v.IP, v.On, v.Name, v.PortName, v.Type, v.Policy)
+		size += v.Endpoints.cost()
 	}
 	if v := n.Task; v != nil {
 		add(v.Pod)

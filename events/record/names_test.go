@@ -18,6 +18,7 @@ import (
 type fickle struct {
 	now      int
 	restless bool // also from one question to the next
+	last     *events.ServiceEndpoints
 }
 
 // asked is called for each question.
@@ -46,7 +47,7 @@ func (f *fickle) Device(netns, ifindex uint32) (events.Device, bool) {
 }
 func (f *fickle) Namespace(netns uint32) events.Namespace {
 	f.asked()
-	return events.Namespace{Name: f.text("ns"), Kind: events.KindPod, Node: fmt.Sprint(netns), Pod: "ü\u2028\u202e"}
+	return events.Namespace{Name: f.text("ns"), Kind: events.KindPod, Node: fmt.Sprint(netns), Pod: "ü\u2028\u202e", Labels: events.NewLabels(map[string]string{"app": fmt.Sprint(f.now / 3)})}
 }
 func (f *fickle) Address(ip string, port uint16) events.AddressNames {
 	f.asked()
@@ -63,8 +64,27 @@ func (f *fickle) Service(ip string, port uint16, proto uint8, node string) (even
 	return events.ServiceFacts{
 		Name: f.text("service " + ip), Port: fmt.Sprint(port), Type: "NodePort", Policy: node, Affinity: proto == 6,
 		Here: f.now % 3, Elsewhere: 1000, Terminating: int(port), NotReady: f.now % 2, Stale: f.now%10 < 5,
+		Endpoints: f.endpoints(),
 	}, true
 }
+
+// endpoints are others from time to time, the same pointer or not, or none.
+func (f *fickle) endpoints() *events.ServiceEndpoints {
+	if f.now%5 == 4 {
+		return nil
+	}
+	if f.now%5 != 3 || f.last == nil {
+		f.last = &events.ServiceEndpoints{LeftOut: f.now / 13}
+		for i := range f.now / 7 % 3 {
+			f.last.List = append(f.last.List, events.ServiceEndpoint{
+				Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Node: f.text("node"), Zone: f.text("zone"),
+				Ready: f.now%2 == 0, Serving: i == 1, Terminating: f.now%3 == 0,
+			})
+		}
+	}
+	return f.last
+}
+
 func (f *fickle) PodOfProcess(pid uint32) string {
 	f.asked()
 	return f.text(fmt.Sprint("pod of ", pid))
@@ -122,7 +142,12 @@ func (a *asker) ask() {
 			s = a.names.DropReason(n)
 		case 6:
 			f, ok := events.ServiceOf(a.names, fmt.Sprintf("10.0.0.%d", n), uint16(a.rnd.IntN(a.ports)), 6*uint8(n%2), fmt.Sprint("n", n)) //nolint:gosec // small
+			e := f.Endpoints
+			f.Endpoints = nil
 			s = fmt.Sprint(f, ok)
+			if e != nil {
+				s += fmt.Sprint(*e)
+			}
 		case 7:
 			s = events.PodOfProcess(a.names, n)
 		}

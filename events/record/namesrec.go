@@ -125,7 +125,7 @@ func (r *NamesRecorder) Namespace(netns uint32) events.Namespace {
 	}
 	if r.first(question{of: askNamespace, n: uint64(netns)}) {
 		if s := r.inner.Namespace(netns); s != r.book.Namespace(netns) {
-			r.say(Name{Namespace: &NamespaceName{netns, Text(s.Name), Text(s.Kind), Text(s.Node), Text(s.Pod)}})
+			r.say(Name{Namespace: &NamespaceName{netns, Text(s.Name), Text(s.Kind), Text(s.Node), Text(s.Pod), s.Labels}})
 		}
 	}
 	return r.book.Namespace(netns)

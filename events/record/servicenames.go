@@ -2,7 +2,11 @@
 
 package record
 
-import "github.com/stackhop/stackhop/events"
+import (
+	"net/netip"
+
+	"github.com/stackhop/stackhop/events"
+)
 
 // ServiceName is an events.ServiceFacts.
 type ServiceName struct {
@@ -22,6 +26,68 @@ type ServiceName struct {
 	Terminating uint16 `json:"terminating,omitempty"`
 	NotReady    uint16 `json:"not_ready,omitempty"`
 	Stale       bool   `json:"stale,omitempty"`
+	// Endpoints are what these counts count, see events.ServiceEndpoints; nil: not
+	// known. At most events.MaxEndpoints of them are read.
+	Endpoints *EndpointNames `json:"endpoints,omitempty"`
+}
+
+// EndpointNames are an events.ServiceEndpoints.
+type EndpointNames struct {
+	List    []EndpointName `json:"list,omitempty"`
+	LeftOut uint32         `json:"left_out,omitempty"`
+}
+
+// EndpointName is an events.ServiceEndpoint.
+type EndpointName struct {
+	Addr        netip.AddrPort `json:"addr"`
+	Node        Text           `json:"node,omitempty"`
+	Zone        Text           `json:"zone,omitempty"`
+	Ready       bool           `json:"ready,omitempty"`
+	Serving     bool           `json:"serving,omitempty"`
+	Terminating bool           `json:"terminating,omitempty"`
+}
+
+// told are the endpoints as they were told, as far as they are taken.
+func (v *EndpointNames) told() *events.ServiceEndpoints {
+	if v == nil {
+		return nil
+	}
+	n := min(len(v.List), events.MaxEndpoints)
+	out := &events.ServiceEndpoints{LeftOut: int(min(v.LeftOut, 1<<30)) + len(v.List) - n}
+	for i := range v.List[:n] {
+		e := &v.List[i]
+		out.List = append(out.List, events.ServiceEndpoint{
+			Addr: e.Addr, Node: string(e.Node), Zone: string(e.Zone), Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating,
+		})
+	}
+	return out
+}
+
+// endpointNames are endpoints in the form of a recording, as many as are read.
+func endpointNames(f *events.ServiceEndpoints) *EndpointNames {
+	if f == nil {
+		return nil
+	}
+	n := min(len(f.List), events.MaxEndpoints)
+	v := &EndpointNames{LeftOut: uint32(min(max(f.LeftOut, 0)+len(f.List)-n, 1<<30))} //nolint:gosec // bounded
+	for i := range f.List[:n] {
+		e := &f.List[i]
+		v.List = append(v.List, EndpointName{
+			Addr: e.Addr, Node: Text(e.Node), Zone: Text(e.Zone), Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating,
+		})
+	}
+	return v
+}
+
+// cost is what endpoints take of maxNames: their texts, and 96 each.
+func (v *EndpointNames) cost() (size int) {
+	if v == nil {
+		return 0
+	}
+	for i := range v.List {
+		size += 96 + len(v.List[i].Node) + len(v.List[i].Zone)
+	}
+	return size
 }
 
 // TaskName says which pod a process belongs to.
@@ -45,10 +111,12 @@ var (
 	_ events.ProcessNames = (*NamesRecorder)(nil)
 )
 
-func (v *ServiceName) facts() events.ServiceFacts {
+// Facts is what the name says of the service.
+func (v *ServiceName) Facts() events.ServiceFacts {
 	return events.ServiceFacts{
 		Name: string(v.Name), Port: string(v.PortName), Type: string(v.Type), Policy: string(v.Policy), Affinity: v.Affinity,
 		Here: int(v.Here), Elsewhere: int(v.Elsewhere), Terminating: int(v.Terminating), NotReady: int(v.NotReady), Stale: v.Stale,
+		Endpoints: v.Endpoints.told(),
 	}
 }
 
@@ -57,13 +125,14 @@ func (v *ServiceName) take(f *events.ServiceFacts) {
 	v.Name, v.PortName, v.Type, v.Policy = Text(f.Name), Text(f.Port), Text(f.Type), Text(f.Policy)
 	v.Affinity, v.Stale = f.Affinity, f.Stale
 	v.Here, v.Elsewhere, v.Terminating, v.NotReady = counted(f.Here), counted(f.Elsewhere), counted(f.Terminating), counted(f.NotReady)
+	v.Endpoints = endpointNames(f.Endpoints)
 }
 
 func counted(n int) uint16 { return uint16(min(max(n, 0), 1<<16-1)) } //nolint:gosec // bounded
 
 func (b *book) putService(v *ServiceName) {
 	key := serviceKey{string(v.IP), v.Port, v.Proto, string(v.On)}
-	b.services[key] = v.facts()
+	b.services[key] = v.Facts()
 	if v.Gone {
 		delete(b.services, key)
 	}
@@ -82,16 +151,30 @@ func (r *NamesRecorder) Service(ip string, port uint16, proto uint8, node string
 		return events.ServiceOf(r.inner, ip, port, proto, node)
 	}
 	if r.first(question{of: askService, n: uint64(port), m: uint64(proto), ip: ip, node: node}) {
-		n := ServiceName{IP: Text(ip), Port: port, Proto: proto, On: Text(node), Gone: true}
-		if f, ok := events.ServiceOf(r.inner, ip, port, proto, node); ok {
-			n.Gone = false
-			n.take(&f)
-		}
-		if was, known := r.book.Service(ip, port, proto, node); known == n.Gone || was != n.facts() {
-			r.say(Name{Service: &n})
-		}
+		r.askService(ip, port, proto, node)
 	}
 	return r.book.Service(ip, port, proto, node)
+}
+
+// askService asks the run's own names, and says what is new. Most of the time
+// they answer with the same endpoints as before, which need no look then.
+func (r *NamesRecorder) askService(ip string, port uint16, proto uint8, node string) {
+	f, ok := events.ServiceOf(r.inner, ip, port, proto, node)
+	was, known := r.book.Service(ip, port, proto, node)
+	if ok == known && (!ok || f == was) {
+		return
+	}
+	n := ServiceName{IP: Text(ip), Port: port, Proto: proto, On: Text(node), Gone: !ok}
+	if ok {
+		n.take(&f)
+	}
+	if facts := n.Facts(); ok != known || !facts.SameFacts(&was) {
+		r.say(Name{Service: &n})
+	}
+	key := serviceKey{ip, port, proto, node}
+	if now, known := r.book.services[key]; known && ok && now.SameFacts(&f) {
+		r.book.services[key] = f
+	}
 }
 
 // PodOfProcess implements events.ProcessNames, for names that do not, too.

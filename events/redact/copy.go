@@ -144,7 +144,7 @@ func (r *Redactor) Name(n record.Name) (record.Name, bool) {
 	case n.Namespace != nil:
 		s := *n.Namespace
 		s.Netns = r.Netns(s.Netns)
-		s.Name, s.Node, s.Pod = r.object(s.Name), r.object(s.Node), r.object(s.Pod)
+		s.Name, s.Node, s.Pod, s.Labels = r.object(s.Name), r.object(s.Node), r.object(s.Pod), r.Labels(s.Labels)
 		n.Namespace = &s
 	case n.Device != nil:
 		d := *n.Device
@@ -182,6 +182,14 @@ func (r *Redactor) serviceName(n record.Name) (record.Name, bool) {
 	f := r.ServiceFacts(events.ServiceFacts{Name: string(s.Name), Port: string(s.PortName), Type: string(s.Type), Policy: string(s.Policy)})
 	s.IP, s.Port, s.On = record.Text(r.Addr(ip).String()), r.Port(s.Port), r.object(s.On)
 	s.Name, s.PortName, s.Type, s.Policy = record.Text(f.Name), record.Text(f.Port), record.Text(f.Type), record.Text(f.Policy)
+	if e := s.Endpoints; e != nil {
+		p := &record.EndpointNames{List: slices.Clone(e.List), LeftOut: e.LeftOut}
+		for i := range p.List {
+			at := &p.List[i]
+			at.Addr, at.Node, at.Zone = r.AddrPort(at.Addr), r.object(at.Node), r.object(at.Zone)
+		}
+		s.Endpoints = p
+	}
 	n.Service = &s
 	return n, true
 }

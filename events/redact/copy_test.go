@@ -131,7 +131,17 @@ func TestCopy(t *testing.T) {
 		}
 		o := collect(c)
 		o.bytes["acme"], o.bytes["0a6f2b1c"], o.bytes["GET "], o.bytes["vethcentos"] = true, true, true, true
+		services := 0
 		was, _ := replayed(t, plain)
+		for _, tr := range was.all {
+			if tr.Service != nil {
+				services++
+			}
+		}
+		if touched := bytes.Contains(was.text.Bytes(), []byte(untouched)); touched != (services > 0) {
+			t.Errorf("%s: %d packets to services; endpoints are told: %t", name, services, touched)
+		}
+		o.texts[untouched], o.texts["team"] = true, true
 		if n := len(o.found(was.text.Bytes(), was.raw.Bytes())); n < len(o.bytes) {
 			t.Fatalf("%s: only %d originals found where nothing is redacted", name, n)
 		}

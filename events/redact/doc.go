@@ -32,8 +32,9 @@
 //     3 of 128. A subnet's broadcast address does not stay one in form.
 //   - Names of namespaces, pods, services, their ports, and nodes: words
 //     (brave-otter-x3k9f2), one for each part between slashes. Equal names get equal
-//     words, whatever they name. Types and policies of services stay, and how many
-//     endpoints they have. Commands: shorter words that fit the kernel's 15 bytes. Devices:
+//     words, whatever they name. So do zones, and keys and values of labels.
+//     Types and policies of services stay, and how many endpoints they have, and how
+//     these are. Commands: shorter words that fit the kernel's 15 bytes. Devices:
 //     names that any node has (eth0, cni0, flannel.1) stay, of others only a
 //     customary prefix (veth, cali) does.
 //   - Process ids, socket inodes, namespace inodes: other numbers, one to one; so

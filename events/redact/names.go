@@ -14,6 +14,8 @@ type names struct {
 	r       *Redactor
 	inner   events.Names
 	devices cache[[2]uint32, answered]
+	// What was made of the endpoints that were told last, by service and port.
+	endpoints map[string]toldEndpoints
 }
 
 var (
@@ -25,12 +27,18 @@ var (
 // answered is what the inner names said of a device, and what was made of it.
 type answered struct{ was, is events.Device }
 
+// toldEndpoints are endpoints, and what was made of them.
+type toldEndpoints struct{ was, is *events.ServiceEndpoints }
+
+// maxTold is for how many services these are kept.
+const maxTold = 64
+
 // Names wraps the names of a run for a stitcher, or a recorder, that gets its
 // redacted events (see Event). It is asked by the numbers and addresses that
 // these hold, asks inner by the originals, and answers in pseudonyms: behind it
 // there is nothing original. Like the Redactor it is for one goroutine.
 func (r *Redactor) Names(inner events.Names) events.Names {
-	return &names{r: r, inner: inner}
+	return &names{r: r, inner: inner, endpoints: map[string]toldEndpoints{}}
 }
 
 func (n *names) Device(netns, ifindex uint32) (events.Device, bool) {
@@ -90,7 +98,19 @@ func (n *names) Service(ip string, port uint16, proto uint8, node string) (event
 	if !ok {
 		return events.ServiceFacts{}, false
 	}
-	return n.r.ServiceFacts(f), true
+	key := f.Name + " " + f.Port + " " + ip
+	told := n.endpoints[key]
+	if told.was != f.Endpoints { // there may be many of them, and packets
+		told = toldEndpoints{f.Endpoints, n.r.Endpoints(f.Endpoints)}
+		if len(n.endpoints) >= maxTold {
+			clear(n.endpoints)
+		}
+		n.endpoints[key] = told
+	}
+	f.Endpoints = nil
+	f = n.r.ServiceFacts(f)
+	f.Endpoints = told.is
+	return f, true
 }
 
 // PodOfProcess implements events.ProcessNames.
@@ -111,7 +131,19 @@ func (r *Redactor) Device(d events.Device) events.Device {
 
 // Namespace returns what is known of a namespace in pseudonyms. Its kind stays.
 func (r *Redactor) Namespace(n events.Namespace) events.Namespace {
-	return events.Namespace{Name: r.Object(n.Name), Kind: n.Kind, Node: r.Object(n.Node), Pod: r.Object(n.Pod)}
+	return events.Namespace{Name: r.Object(n.Name), Kind: n.Kind, Node: r.Object(n.Node), Pod: r.Object(n.Pod), Labels: r.Labels(n.Labels)}
+}
+
+// Labels returns labels in pseudonyms, their keys too.
+func (r *Redactor) Labels(l events.Labels) events.Labels {
+	if l == "" {
+		return ""
+	}
+	p := map[string]string{}
+	for key, value := range l.Map() {
+		p[r.Object(key)] = r.Object(value)
+	}
+	return events.NewLabels(p)
 }
 
 // AddressNames returns the names of an address in pseudonyms.
@@ -135,5 +167,19 @@ func (r *Redactor) ServiceFacts(f events.ServiceFacts) events.ServiceFacts {
 	if !servicePolicies[f.Policy] {
 		f.Policy = r.Object(f.Policy)
 	}
+	f.Endpoints = r.Endpoints(f.Endpoints)
 	return f
+}
+
+// Endpoints returns endpoints in pseudonyms, in their order.
+func (r *Redactor) Endpoints(e *events.ServiceEndpoints) *events.ServiceEndpoints {
+	if e == nil {
+		return nil
+	}
+	p := &events.ServiceEndpoints{List: slices.Clone(e.List), LeftOut: e.LeftOut}
+	for i := range p.List {
+		s := &p.List[i]
+		s.Addr, s.Node, s.Zone = r.AddrPort(s.Addr), r.Object(s.Node), r.Object(s.Zone)
+	}
+	return p
 }

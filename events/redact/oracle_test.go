@@ -97,6 +97,10 @@ func shape(t *events.Traversal) string {
 		t.In != nil, t.Out != nil, len(t.Packets), t.Src.Process != "", t.Dst.Process != "", t.Src.Pod != "", t.Dst.Service != "")
 	if f := t.Service; f != nil {
 		fmt.Fprint(&b, f.Type, f.Policy, f.Affinity, f.Here, f.Elsewhere, f.Terminating, f.NotReady, f.Stale, slices.Contains(t.Notes, f.String()))
+		for _, e := range f.Endpoints.List {
+			fmt.Fprint(&b, e.Addr.Port() != 0, e.Zone != "", e.Ready, e.Serving, e.Terminating)
+		}
+		fmt.Fprint(&b, f.Endpoints.LeftOut)
 	}
 	nat := func(list []events.NAT) {
 		for _, n := range list {
@@ -106,7 +110,7 @@ func shape(t *events.Traversal) string {
 	nat(t.NAT)
 	for i := range t.Visits {
 		v := &t.Visits[i]
-		fmt.Fprint(&b, v.Kind, v.Node != "", v.Pod != "", v.Entered, v.Left, v.Stacks, v.Bridged, v.BridgeNF, len(v.Devices), v.StartNS, v.EndNS)
+		fmt.Fprint(&b, len(v.Labels.Map()), v.Kind, v.Node != "", v.Pod != "", v.Entered, v.Left, v.Stacks, v.Bridged, v.BridgeNF, len(v.Devices), v.StartNS, v.EndNS)
 		nat(v.NAT)
 		for _, h := range v.Hooks {
 			fmt.Fprint(&b, h.Hook, h.NS, h.Device != "", h.Detail != "")
@@ -131,7 +135,13 @@ func checkEnds(t *testing.T, r *Redactor, was, is *events.Traversal) {
 	}
 	ends(was.Src, is.Src)
 	ends(was.Dst, is.Dst)
+	if f := was.Service; f != nil && !reflect.DeepEqual(is.Service.Endpoints, r.Endpoints(f.Endpoints)) {
+		t.Errorf("endpoints %s, of %s", is.Service.Endpoints, f.Endpoints)
+	}
 	for i := range was.Visits {
+		if was, is := was.Visits[i].Labels, is.Visits[i].Labels; is != r.Labels(was) {
+			t.Errorf("labels %s became %s", was, is)
+		}
 		if w, s := &was.Visits[i], &is.Visits[i]; r.Object(w.Name) != s.Name || r.Netns(w.Netns) != s.Netns || r.Object(w.Node) != s.Node || r.Object(w.Pod) != s.Pod {
 			t.Errorf("visit %s %d of %s became %s %d of %s", w.Name, w.Netns, w.Node, s.Name, s.Netns, s.Node)
 		}

@@ -33,7 +33,23 @@ func (c cluster) Service(ip string, port uint16, proto uint8, node string) (even
 	return events.ServiceFacts{
 		Name: "acme-" + name, Port: "acme-http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true,
 		Here: len(node), Elsewhere: len(name), Terminating: 3, NotReady: int(port), Stale: true,
+		Endpoints: &events.ServiceEndpoints{LeftOut: len(name), List: []events.ServiceEndpoint{
+			{Addr: netip.MustParseAddrPort(untouched + ":8080"), Node: "acme-node", Zone: "acme-zone", Ready: true, Serving: true},
+			{Addr: netip.MustParseAddrPort("172.23.96.163:8080"), Node: "n2", Serving: true, Terminating: true},
+		}},
 	}, true
+}
+
+// untouched is an endpoint's address that no packet has.
+const untouched = "203.0.113.77"
+
+// Namespace has labels for all pods.
+func (c cluster) Namespace(netns uint32) events.Namespace {
+	ns := c.Names.Namespace(netns)
+	if ns.Pod != "" {
+		ns.Labels = events.NewLabels(map[string]string{"acme.example/team": "acme-web", "app": "acme"})
+	}
+	return ns
 }
 
 func (cluster) PodOfProcess(pid uint32) string {
@@ -56,8 +72,13 @@ func TestServices(t *testing.T) {
 		addr, port := r.Addr(netip.MustParseAddr(ip)).String(), r.Port(80)
 		f, ok := events.ServiceOf(n, addr, port, protoTCP, r.Object("n1"))
 		expect := want
-		expect.Name, expect.Port = r.Object(want.Name), r.Object(want.Port)
-		if !ok || f != expect || strings.Contains(f.Name+f.Port, "acme") {
+		expect.Name, expect.Port, expect.Endpoints = r.Object(want.Name), r.Object(want.Port), &events.ServiceEndpoints{
+			LeftOut: want.Endpoints.LeftOut, List: []events.ServiceEndpoint{
+				{Addr: r.AddrPort(netip.MustParseAddrPort(untouched + ":8080")), Node: r.Object("acme-node"), Zone: r.Object("acme-zone"), Ready: true, Serving: true},
+				{Addr: r.AddrPort(netip.MustParseAddrPort("172.23.96.163:8080")), Node: r.Object("n2"), Serving: true, Terminating: true},
+			},
+		}
+		if !ok || !f.SameFacts(&expect) || strings.Contains(f.Name+f.Port, "acme") {
 			t.Errorf("ports %v: %+v, %v; want %+v", ports, f, ok, expect)
 		}
 		for what, asked := range map[string]struct {
@@ -98,8 +119,10 @@ func TestServiceFacts(t *testing.T) {
 func TestServiceNames(t *testing.T) {
 	r := New(Key{8})
 	for what, n := range map[string]record.Name{
-		"service": {At: 3, Service: &record.ServiceName{IP: "10.1.2.3", Port: 80, Proto: 6, On: "acme-1", Name: "acme/web", PortName: "acme-http", Type: "NodePort", Policy: "Local", Here: 7, Stale: true}},
-		"task":    {At: 3, Task: &record.TaskName{PID: 541, Pod: "acme/agent"}},
+		"service": {At: 3, Service: &record.ServiceName{IP: "10.1.2.3", Port: 80, Proto: 6, On: "acme-1", Name: "acme/web", PortName: "acme-http", Type: "NodePort", Policy: "Local", Here: 7, Stale: true,
+			Endpoints: &record.EndpointNames{List: []record.EndpointName{{Addr: netip.MustParseAddrPort("10.1.2.3:80"), Node: "acme-1", Zone: "acme-zone"}}, LeftOut: 3}}},
+		"pod":  {At: 3, Namespace: &record.NamespaceName{Netns: 541, Pod: "acme/agent", Labels: "acme=web,app=acme"}},
+		"task": {At: 3, Task: &record.TaskName{PID: 541, Pod: "acme/agent"}},
 	} {
 		before, _ := json.Marshal(n)
 		got, ok := r.Name(n)

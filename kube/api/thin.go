@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -42,6 +43,9 @@ func thinPod(o runtime.Object, node string) (string, any) {
 	}
 	if node == "" || node == p.Node {
 		p.Containers = containers(in.Status.InitContainerStatuses, in.Status.ContainerStatuses, in.Status.EphemeralContainerStatuses)
+	}
+	if node != "" && node == p.Node { // of the pods that share the node with the tool
+		p.Labels = events.NewLabels(in.Labels)
 	}
 	return p.UID, p
 }
@@ -135,7 +139,7 @@ func slicePort(in *discoveryv1.EndpointPort) (kube.SlicePort, bool) {
 func endpoint(in *discoveryv1.Endpoint) kube.Endpoint {
 	ready := deref(in.Conditions.Ready, true) // "unknown" is to be taken for ready
 	e := kube.Endpoint{
-		Node:  bounded(deref(in.NodeName, "")),
+		Node: bounded(deref(in.NodeName, "")), Zone: bounded(deref(in.Zone, "")),
 		Ready: ready, Serving: deref(in.Conditions.Serving, ready), Terminating: deref(in.Conditions.Terminating, false),
 	}
 	for _, ip := range in.Addresses {

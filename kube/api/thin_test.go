@@ -45,11 +45,11 @@ func TestThin(t *testing.T) {
 		key  string
 		want any
 	}{
-		{"pod", onNode, &corev1.Pod{}, `{"metadata":{"namespace":"a","name":"b","uid":"u"},"spec":{"nodeName":"n1","hostNetwork":true},
+		{"pod", onNode, &corev1.Pod{}, `{"metadata":{"namespace":"a","name":"b","uid":"u","labels":{"tier":"x","app":"b"}},"spec":{"nodeName":"n1","hostNetwork":true},
 			"status":{"phase":"Failed","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"},{"ip":"x"},{"ip":""}],
 			"initContainerStatuses":[{"containerID":"containerd://i"}],"containerStatuses":[{"containerID":"cri-o://c"},{"containerID":""}],"ephemeralContainerStatuses":[{"containerID":"x"}]}}`,
-			"u", &kube.Pod{Namespace: "a", Name: "b", UID: "u", Node: "n1", HostNetwork: true, Done: true, IPs: ips("10.0.0.1", "fd00::1"), Containers: []string{"i", "c"}}},
-		{"pod elsewhere", onNode, &corev1.Pod{}, `{"metadata":{"namespace":"a","name":"b","uid":"u"},"spec":{"nodeName":"n2"},
+			"u", &kube.Pod{Namespace: "a", Name: "b", UID: "u", Node: "n1", HostNetwork: true, Done: true, IPs: ips("10.0.0.1", "fd00::1"), Containers: []string{"i", "c"}, Labels: "app=b,tier=x"}},
+		{"pod elsewhere", onNode, &corev1.Pod{}, `{"metadata":{"namespace":"a","name":"b","uid":"u","labels":{"app":"b"}},"spec":{"nodeName":"n2"},
 			"status":{"phase":"Running","podIP":"::ffff:10.0.0.1","containerStatuses":[{"containerID":"cri-o://c"}]}}`,
 			"u", &kube.Pod{Namespace: "a", Name: "b", UID: "u", Node: "n2", IPs: ips("10.0.0.1")}},
 		{"pod that is being deleted", onNode, &corev1.Pod{}, `{"metadata":{"namespace":"a","name":"b","uid":"u","deletionTimestamp":"2026-01-02T03:04:05Z"},"status":{"phase":"Running","podIP":"10.0.0.1"}}`,
@@ -77,11 +77,11 @@ func TestThin(t *testing.T) {
 		{"service of an unknown type", thinService, &corev1.Service{}, `{"metadata":{"namespace":"a","name":"s"},"spec":{"type":"Magic"}}`, "a/s", &kube.Service{Namespace: "a", Name: "s"}},
 		{"slice", thinSlice, &discoveryv1.EndpointSlice{}, `{"metadata":{"namespace":"a","name":"s-1","labels":{"kubernetes.io/service-name":"s"}},
 			"ports":[{"name":"d","protocol":"SCTP","port":5},{},{"port":70000},{"protocol":"XTP","port":1}],
-			"endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n","targetRef":{"kind":"Pod","name":"p"}},
+			"endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n","zone":"z","targetRef":{"kind":"Pod","name":"p"}},
 				{"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":true,"terminating":true},"targetRef":{"kind":"VM","name":"v"}},
 				{"addresses":["10.0.0.3"],"conditions":{"ready":false}},{"addresses":["example.org"]}]}`,
 			"a/s-1", &kube.Slice{Namespace: "a", Name: "s-1", Service: "s", Ports: []kube.SlicePort{{Name: "d", Proto: 132, Port: 5}, {Proto: 6}}, Endpoints: []kube.Endpoint{
-				{Addrs: ips("10.0.0.1"), Node: "n", Pod: "p", Ready: true, Serving: true},
+				{Addrs: ips("10.0.0.1"), Node: "n", Zone: "z", Pod: "p", Ready: true, Serving: true},
 				{Addrs: ips("10.0.0.2"), Serving: true, Terminating: true}, {Addrs: ips("10.0.0.3")}}}},
 		{"node", thinNode, &corev1.Node{}, `{"metadata":{"name":"n"},"spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24","fd00::/64","x"]},
 			"status":{"addresses":[{"type":"Hostname","address":"10.9.9.9"},{"type":"InternalIP","address":"192.0.2.1"},{"type":"ExternalIP","address":"198.51.100.1"},{"type":"InternalIP","address":"fe80::1%eth0"}]}}`,

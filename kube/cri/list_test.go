@@ -66,6 +66,12 @@ var podCases = []struct {
 		p.Namespace, p.Name = strings.Repeat("n", 253), strings.Repeat("ä", 126)+"?"
 		return p.UID
 	}},
+	{"labels", func(p *fakePod) {
+		p.listed.Labels = map[string]string{"app": "web", "tier": "\x1b[2J", "io.kubernetes.pod.uid": "uid-1"}
+	}, func(p *kube.Pod) string {
+		p.Labels = "app=web"
+		return p.UID
+	}},
 	{"many containers", func(p *fakePod) { p.containers = slices.Repeat([]string{"c"}, 1000) }, func(p *kube.Pod) string {
 		p.Containers = append(p.Containers[:1], slices.Repeat([]string{"c"}, maxContainers)...)
 		return p.UID

@@ -11,6 +11,7 @@ import (
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -41,6 +42,7 @@ func identity(p *runtime.PodSandbox) kube.Pod {
 	m := p.GetMetadata()
 	return kube.Pod{
 		UID: uidOf(p), Namespace: clean(m.GetNamespace()), Name: clean(m.GetName()), Containers: []string{clean(p.GetId())},
+		Labels: events.NewLabels(p.GetLabels()),
 	}
 }
 
