@@ -3,7 +3,10 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/stackhop/stackhop/events"
@@ -24,7 +27,7 @@ func (d *drawing) drawHosts(layers [][]*Namespace, top, width int) (int, int) {
 		x := width // the first begins a row
 		for _, ns := range layer {
 			w, h := d.devices(ns.Inode, shownDevices(ns), rect{w: max(width, minBlock) - 2*gap}, true)
-			box := rect{w: max(w, int(float64(len([]rune(ns.label())))*char)) + 2*gap, h: h + line + 2*gap + padding}
+			box := rect{w: max(w, textSize(ns.label())) + 2*gap, h: h + line + 2*gap + padding}
 			if x += 2*gap + box.w; x > width {
 				rows, x = append(rows, nil), box.w
 			}
@@ -58,13 +61,58 @@ func (d *drawing) drawHost(ns *Namespace, box rect) {
 	d.devices(ns.Inode, shownDevices(ns), rect{box.x + gap, box.y + padding + line + gap, box.w - 2*gap, 0}, false)
 }
 
-// frame draws the box of a namespace in which devices are drawn. Its name keeps
-// its distance from lines.
+// frame is the box of a namespace in which devices are drawn.
+type frame struct {
+	ns    *Namespace
+	box   rect
+	class string
+}
+
+// span is where lines cross the upper edge of a frame, from the left of the picture.
+type span struct{ left, right int }
+
+// frame draws the box of a namespace but for its name, which keeps clear of lines:
+// they are drawn later.
 func (d *drawing) frame(ns *Namespace, box rect, class string) {
 	fmt.Fprintf(&d.back, `<g><title>%s</title><rect class="%s" x="%d" y="%d" width="%d" height="%d"/></g>`+"\n", escape(ns.title()), class, box.x, box.y, box.w, box.h)
-	d.text(&d.front, "name "+class+"-name", box.x+gap, box.y+padding, box.w-2*gap, ns.label())
-	d.front.WriteByte('\n')
+	d.frames = append(d.frames, frame{ns, box, class})
+	d.tops[ns.Inode] = box.y
 }
+
+// cross notes that something is drawn through the upper edge of a frame.
+func (d *drawing) cross(netns uint32, x1, x2 int) {
+	d.crossed[netns] = append(d.crossed[netns], span{min(x1, x2), max(x1, x2)})
+}
+
+// drawNames writes the names of the frames.
+func (d *drawing) drawNames() {
+	for _, f := range d.frames {
+		name := f.ns.label()
+		x := f.clear(d.crossed[f.ns.Inode], textSize(name))
+		d.text(&d.front, "name "+f.class+"-name", x, f.box.y+padding, f.box.x+f.box.w-gap-x, name)
+		d.front.WriteByte('\n')
+	}
+}
+
+// clear is where a text so wide has no line behind it; at the left, where it keeps
+// its distance from lines, if there is no such place.
+func (f *frame) clear(lines []span, width int) int {
+	left, right := f.box.x+gap, f.box.x+f.box.w-gap
+	slices.SortFunc(lines, func(a, b span) int { return cmp.Compare(a.left, b.left) })
+	x := left
+	for _, l := range lines {
+		if x+width <= l.left-padding {
+			return x
+		}
+		x = max(x, l.right+padding)
+	}
+	if x+width <= right {
+		return x
+	}
+	return left
+}
+
+func textSize(text string) int { return int(math.Ceil(float64(len([]rune(text))) * char)) }
 
 // title is what is shown when one points at a namespace.
 func (n *Namespace) title() string {
@@ -83,6 +131,7 @@ func (d *drawing) drawBlock(b *block, x, y int) {
 		leaves := dev.Kind == "" || dev.Peer != nil && !d.shown[dev.Peer.Netns]
 		if box := d.at[place{b.node.Inode, dev.Ifindex}]; leaves && box.y == uplinksTop {
 			fmt.Fprintf(&d.lines, `<path class="up" d="M%d %dV%d"/>`+"\n", box.middle(), box.y, y-gap)
+			d.cross(b.node.Inode, box.middle(), box.middle())
 		}
 	}
 	bottom := y + b.nodeHeight

@@ -53,6 +53,7 @@ func (d *drawing) draw() (width, height int) {
 		height = max(height, b.height)
 	}
 	d.joinPeers()
+	d.drawNames()
 	return width + 2*margin, top + height + margin
 }
 

@@ -28,6 +28,7 @@ func (t *Topology) SetNames(n Names) {
 		got := n.Namespace(ns.Inode)
 		ns.Name, ns.Kind = cmp.Or(got.Name, ns.Name), cmp.Or(got.Kind, ns.Kind)
 		ns.Node, ns.Pod = cmp.Or(got.Node, ns.Node), cmp.Or(got.Pod, ns.Pod)
+		ns.Labels = cmp.Or(got.Labels, ns.Labels)
 		names[ns.Inode] = cmp.Or(ns.Pod, ns.Name)
 		for j := range ns.Services {
 			ns.Services[j].setNames(n)

@@ -42,13 +42,19 @@ type drawing struct {
 	shown              map[uint32]bool // the namespaces that are in it
 	at                 map[place]rect  // where devices are
 	joined             map[place]bool  // those whose line to their peer is drawn
+	frames             []frame
+	tops               map[uint32]int // of the frames, by namespace
+	crossed            map[uint32][]span
 }
 
 // WriteSVG draws the topology: each node with its bridges and, below it, its
 // pods, the networks between nodes above them, services and routes in tables.
 // The picture is the same for the same topology.
 func (t *Topology) WriteSVG(w io.Writer) error {
-	d := &drawing{t: t, shown: map[uint32]bool{}, at: map[place]rect{}, joined: map[place]bool{}}
+	d := &drawing{
+		t: t, shown: map[uint32]bool{}, at: map[place]rect{}, joined: map[place]bool{},
+		tops: map[uint32]int{}, crossed: map[uint32][]span{},
+	}
 	for i := range t.Namespaces {
 		d.shown[t.Namespaces[i].Inode] = true
 	}
@@ -125,18 +131,27 @@ func escape(text string) string {
 }
 
 // curve joins two devices, from the lower side of one to the upper side of the
-// other, or from above to above if they stand side by side.
-func (d *drawing) curve(a, b rect) {
+// other, or from above to above if they stand side by side. Into a frame it goes
+// straight, so that its name can keep clear of it.
+func (d *drawing) curve(a, b rect, inA, inB uint32) {
 	if a.y > b.y {
-		a, b = b, a
+		a, b, inA, inB = b, a, inB, inA
 	}
 	from, to := a.y+a.h, b.y
-	bend := (from + to) / 2
 	if from > to {
-		from = a.y
-		bend = min(from, to) - 4*gap
+		peak := a.y - 4*gap
+		fmt.Fprintf(&d.lines, `<path d="M%d %dC%d %d %d %d %d %d"/>`+"\n", a.middle(), a.y, a.middle(), peak, b.middle(), peak, b.middle(), to)
+		d.cross(inA, a.middle(), b.middle())
+		d.cross(inB, a.middle(), b.middle())
+		return
 	}
-	fmt.Fprintf(&d.lines, `<path d="M%d %dC%d %d %d %d %d %d"/>`+"\n", a.middle(), from, a.middle(), bend, b.middle(), bend, b.middle(), to)
+	straight := ""
+	if top, framed := d.tops[inB]; framed && from <= top && top < to {
+		straight, to = fmt.Sprintf("V%d", b.y), top
+		d.cross(inB, b.middle(), b.middle())
+	}
+	bend := (from + to) / 2
+	fmt.Fprintf(&d.lines, `<path d="M%d %dC%d %d %d %d %d %d%s"/>`+"\n", a.middle(), from, a.middle(), bend, b.middle(), bend, b.middle(), to, straight)
 }
 
 // joinPeers draws the veth pairs that have no line yet.
@@ -153,7 +168,7 @@ func (d *drawing) joinPeers() {
 			b, ok2 := d.at[other]
 			if ok1 && ok2 {
 				d.joined[own], d.joined[other] = true, true
-				d.curve(a, b)
+				d.curve(a, b, own.netns, other.netns)
 			}
 		}
 	}

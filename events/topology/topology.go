@@ -5,6 +5,8 @@ package topology
 import (
 	"net/netip"
 	"time"
+
+	"github.com/stackhop/stackhop/events"
 )
 
 // Topology is what is on a node at one moment. Its JSON form is a contract:
@@ -25,6 +27,7 @@ type Namespace struct {
 	Kind     string            `json:"kind"`
 	Node     string            `json:"node,omitempty"`
 	Pod      string            `json:"pod,omitempty"`
+	Labels   events.Labels     `json:"labels,omitempty"` // the pod's
 	Devices  []Device          `json:"devices"`
 	Routes   []Route           `json:"routes"`   // of the main tables, both families, except those of lo
 	Services []Service         `json:"services"` // of IPVS

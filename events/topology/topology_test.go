@@ -13,7 +13,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -260,7 +262,12 @@ func busy() *Topology {
 // someNames know a service, a pod, a node, and one that is stale.
 type someNames struct{}
 
-func (someNames) Namespace(uint32) events.Namespace { return events.Namespace{} }
+func (someNames) Namespace(netns uint32) events.Namespace {
+	if netns == 100 {
+		return events.Namespace{Labels: "app=cart,tier=front"}
+	}
+	return events.Namespace{}
+}
 
 func (someNames) Address(ip string, _ uint16) events.AddressNames {
 	return map[string]events.AddressNames{
@@ -311,4 +318,87 @@ func hostile(name string, n int) *Topology {
 	top.Namespaces = append(top.Namespaces, Namespace{Inode: 99, Kind: name, Devices: []Device{device}})
 	top.Sort()
 	return top
+}
+
+// TestNamesKeepClear: no line crosses the name of a node, network or pod in whose
+// frame devices stand, where there is room beside it.
+func TestNamesKeepClear(t *testing.T) {
+	top := func(name string) *Topology { return renamed(only(lab(t), "n1"), name) }
+	for what, top := range map[string]*Topology{
+		"lab": lab(t), "busy": busy(), "n1": top("n1"), "a long name": top("ip-10-0-0-180.eu-central-1"),
+	} {
+		var b bytes.Buffer
+		if err := top.WriteSVG(&b); err != nil {
+			t.Fatal(err)
+		}
+		lines := pathPoints(t, b.String())
+		names := regexp.MustCompile(`class="name (?:node|network|pod)-name" x="(\d+)" y="(\d+)">([^<]*)<`).FindAllStringSubmatch(b.String(), -1)
+		if len(lines) < 100 || len(names) == 0 {
+			t.Fatalf("%s: %d points of lines, %d names", what, len(lines), len(names))
+		}
+		for _, n := range names {
+			x, y := number(t, n[1]), number(t, n[2])
+			for _, p := range lines {
+				if p[0] > x-2 && p[0] < x+float64(len(n[3]))*char && p[1] > y-float64(line)+4 && p[1] < y+3 {
+					t.Errorf("%s: a line crosses %q at %.0f,%.0f", what, n[3], p[0], p[1])
+					break
+				}
+			}
+		}
+	}
+}
+
+// renamed calls a topology's node otherwise.
+func renamed(top *Topology, name string) *Topology {
+	for i := range top.Namespaces {
+		if ns := &top.Namespaces[i]; ns.Kind == events.KindNode {
+			ns.Name = name
+		}
+	}
+	return top
+}
+
+// pathPoints are points of all lines of a picture, closely side by side.
+func pathPoints(t *testing.T, svg string) (out [][2]float64) {
+	t.Helper()
+	for _, path := range regexp.MustCompile(`<path [^>]*d="([^"]*)"`).FindAllStringSubmatch(svg, -1) {
+		var at [2]float64
+		for _, step := range regexp.MustCompile(`([MVHC])([-0-9 ]*)`).FindAllStringSubmatch(path[1], -1) {
+			var n []float64
+			for _, word := range strings.Fields(step[2]) {
+				n = append(n, number(t, word))
+			}
+			b := [4][2]float64{at, at, at, at}
+			switch step[1] {
+			case "M":
+				at = [2]float64{n[0], n[1]}
+				continue
+			case "V":
+				b[2], b[3] = [2]float64{at[0], n[0]}, [2]float64{at[0], n[0]}
+			case "H":
+				b[2], b[3] = [2]float64{n[0], at[1]}, [2]float64{n[0], at[1]}
+			case "C":
+				b[1], b[2], b[3] = [2]float64{n[0], n[1]}, [2]float64{n[2], n[3]}, [2]float64{n[4], n[5]}
+			}
+			for i := range 401 {
+				s := float64(i) / 400
+				r := 1 - s
+				out = append(out, [2]float64{
+					r*r*r*b[0][0] + 3*r*r*s*b[1][0] + 3*r*s*s*b[2][0] + s*s*s*b[3][0],
+					r*r*r*b[0][1] + 3*r*r*s*b[1][1] + 3*r*s*s*b[2][1] + s*s*s*b[3][1],
+				})
+			}
+			at = b[3]
+		}
+	}
+	return out
+}
+
+func number(t *testing.T, s string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
