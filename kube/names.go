@@ -105,6 +105,9 @@ func (n *Names) seeNode(own string, addrs []netip.Addr) {
 // Namespace implements events.Names.
 func (n *Names) Namespace(netns uint32) events.Namespace {
 	s := n.Names.Namespace(netns)
+	if s.Pod != "" && s.Labels == "" {
+		s.Labels = n.x.PodLabels(s.Pod)
+	}
 	if s.Pod != "" || (s.Kind != "" && s.Kind != events.KindPod) {
 		return s
 	}

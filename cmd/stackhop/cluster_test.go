@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/pcapexpr"
+	"github.com/stackhop/stackhop/events/record"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -47,6 +50,14 @@ func newFakeCluster() *fakeCluster {
 		Namespace: "shop", Name: "cart", Type: "LoadBalancer", ClusterIPs: []netip.Addr{netip.MustParseAddr("192.168.13.23")},
 		Ingress: []kube.Ingress{{IP: netip.MustParseAddr("8.219.164.114")}}, ExternalLocal: true,
 		Ports: []kube.ServicePort{{Name: "http", Proto: 6, Port: 80}},
+	})
+	f.PutService(&kube.Service{
+		Namespace: "shop", Name: "untouched", Type: "ClusterIP", ClusterIPs: []netip.Addr{netip.MustParseAddr("192.168.13.99")},
+		Ports: []kube.ServicePort{{Name: "http", Proto: 6, Port: 80}},
+	})
+	f.PutSlice(&kube.Slice{
+		Namespace: "shop", Name: "untouched-1", Service: "untouched", Ports: []kube.SlicePort{{Name: "http", Proto: 6, Port: 8080}},
+		Endpoints: []kube.Endpoint{{Addrs: []netip.Addr{netip.MustParseAddr("172.23.96.199")}, Node: "n2", Pod: "untouched-a", Ready: true, Serving: true}},
 	})
 	f.PutSlice(&kube.Slice{
 		Namespace: "shop", Name: "cart-1", Service: "cart", Ports: []kube.SlicePort{{Name: "http", Proto: 6, Port: 8080}},
@@ -171,5 +182,61 @@ func TestClusterFollows(t *testing.T) {
 	w.must(t, "trace", "--with", "pod/shop/web", "--for", "1s")
 	if n := strings.Count(w.stderr.String(), "pod/shop/web is gone"); n != 2 {
 		t.Errorf("said %d times, want twice:\n%s", n, w.stderr.String())
+	}
+}
+
+// TestClusterRecorded: a recording has the endpoints of services that its packets
+// were sent to, and the labels of pods that they visited; of others nothing.
+func TestClusterRecorded(t *testing.T) {
+	f := newFakeCluster()
+	centos := podAt("default", "centos", "172.23.96.23")
+	centos.Labels = "app=centos"
+	f.PutPod(kube.FromCRI, centos)
+	other := podAt("default", "other", "172.23.96.200")
+	other.Labels = "app=other"
+	f.PutPod(kube.FromCRI, other)
+	path := filepath.Join(t.TempDir(), "x.hop")
+	newWorld(t).withCluster(f).must(t, "record", "-w", path, "--all", "--for", "1s")
+	var got told
+	sources, err := openSources([]string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, r, err := openRecording(sources[0].parts[0].path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := r.Run(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"default/centos app=centos", "shop/cart 172.23.96.163:8080 n2 true true false"}
+	slices.Sort(got)
+	if got := slices.Compact(got); !slices.Equal(got, want) {
+		t.Errorf("told are %q, want %q", got, want)
+	}
+	for _, out := range []string{
+		newWorld(t).must(t, "replay", path, "-o", "json").stdout.String(),
+		newWorld(t).withCluster(f).must(t, "topology", "-o", "json").stdout.String(),
+	} {
+		if !strings.Contains(out, "\"app\"") || strings.Contains(out, "untouched") || strings.Contains(out, "172.23.96.199") {
+			t.Errorf("without labels, or with what is not there:\n%s", out)
+		}
+	}
+}
+
+// told are the endpoints of services and labels of pods that a recording has.
+type told []string
+
+func (*told) Event(*events.Event) {}
+func (*told) Tick(uint64)         {}
+func (c *told) Name(n *record.Name) {
+	if s := n.Service; s != nil && s.Endpoints != nil {
+		for _, e := range s.Endpoints.List {
+			*c = append(*c, strings.TrimSpace(fmt.Sprintln(s.Name, e.Addr, e.Node, e.Ready, e.Serving, e.Terminating)))
+		}
+	}
+	if ns := n.Namespace; ns != nil && ns.Labels != "" {
+		*c = append(*c, fmt.Sprint(ns.Pod, " ", string(ns.Labels)))
 	}
 }

@@ -234,10 +234,13 @@ func (p *player) Status(s *record.Status) {
 	}
 }
 
-// Name notes the addresses of devices.
+// Name notes services, and the addresses of devices.
 func (p *player) Name(n *record.Name) {
 	if n.Forget {
 		clear(p.addresses)
+	}
+	if n.Service != nil {
+		p.out.told.take(n.Service)
 	}
 	d := n.Device
 	if d == nil {

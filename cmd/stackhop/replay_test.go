@@ -86,7 +86,14 @@ func TestReplaySelects(t *testing.T) {
 // TestReplayServices: what the API server said of a service, and which names may be
 // out of date, is in the recording, also in a redacted one, without a name there.
 func TestReplayServices(t *testing.T) {
-	path := filepath.Join("..", "..", "events", "record", "testdata", "v1.1.hop")
+	for version, added := range map[string]bool{"v1.1.hop": false, "v1.2.hop": true} {
+		t.Run(version, func(t *testing.T) {
+			replayServices(t, filepath.Join("..", "..", "events", "record", "testdata", version), added)
+		})
+	}
+}
+
+func replayServices(t *testing.T, path string, endpoints bool) {
 	hidden := filepath.Join(t.TempDir(), "x.hop")
 	newWorld(t).must(t, "redact", path, "-o", hidden)
 	for _, tt := range []struct {
@@ -100,8 +107,32 @@ func TestReplayServices(t *testing.T) {
 			}
 		}
 		json := newWorld(t).must(t, "replay", tt.path, "-o", "json", "--failed").stdout.String()
-		if !strings.Contains(json, `"type":"LoadBalancer","policy":"Local","affinity":true,"here":0,"elsewhere":2,"terminating":0,"not_ready":1}`) {
+		if !strings.Contains(json, `"type":"LoadBalancer","policy":"Local","affinity":true,"here":0,"elsewhere":2,"terminating":0,"not_ready":1`) {
 			t.Errorf("%s: %s", tt.path, json)
+		}
+		for _, what := range []string{`"endpoints":{"list":[{"addr":"`, `:80","node":"`, `"zone":"`, `"ready":true,"serving":true,"terminating":false},{"`, `"left_out":0}`, `"labels":{"`} {
+			if strings.Contains(json, what) != endpoints {
+				t.Errorf("%s: %s is there: %v; %s", tt.path, what, !endpoints, json)
+			}
+		}
+		tree := newWorld(t).must(t, "replay", tt.path, "-o", "tree", "--failed").stdout.String()
+		if got := strings.Contains(tree, ", endpoints: ") && strings.Contains(tree, ":80 on "); got != endpoints {
+			t.Errorf("%s: endpoints are in the tree: %v", tt.path, got)
+		}
+		page := filepath.Join(t.TempDir(), "x.html")
+		newWorld(t).must(t, "report", tt.path, "-o", page)
+		html, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(html)
+		if !strings.Contains(text, `"title":"Services that packets were sent to"`) || strings.Contains(text, `"title":"Endpoints of these services"`) != endpoints {
+			t.Errorf("%s: the page lists endpoints: %v", tt.path, !endpoints)
+		}
+		for _, name := range []string{"172.23.96.164", "zone-b"} { // no packet had them
+			if there := strings.Contains(json, name); there != (tt.named && endpoints) || there != strings.Contains(text, name) {
+				t.Errorf("%s: %q is there: %v", tt.path, name, there)
+			}
 		}
 		for _, name := range []string{"default/", "nginx1", `"http"`} {
 			if there := strings.Contains(json, name); there != tt.named {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -106,7 +107,10 @@ func (s *source) describe(got *replayed) report.Recording {
 	if meta.Redacted {
 		d.Notes = append(d.Notes, "addresses and names are pseudonyms")
 	}
-	d.Tables = factTables(got.facts, got.names)
+	d.Tables = append(got.told.tables(), factTables(got.facts, got.names)...)
+	if got.told.leftOut > 0 {
+		d.Notes = append(d.Notes, fmt.Sprintf("of the services, %d more were told than are listed", got.told.leftOut))
+	}
 	for _, path := range got.endings {
 		d.Notes = append(d.Notes, path+" ends without its end: the recorder was killed, or the file is not whole")
 	}

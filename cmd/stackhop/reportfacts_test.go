@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -53,5 +54,70 @@ func TestFactTables(t *testing.T) {
 	}
 	if tables := factTables(nil, spaceNames{}); tables != nil {
 		t.Errorf("without facts there are %d tables", len(tables))
+	}
+}
+
+// TestToldServices: each service stands there once, as it was told last, with its
+// endpoints, and what there is no room for is counted.
+func TestToldServices(t *testing.T) {
+	at := netip.MustParseAddrPort
+	name := func(ip, on, policy string, ends ...record.EndpointName) *record.ServiceName {
+		return &record.ServiceName{
+			IP: record.Text(ip), Port: 80, Proto: 6, On: record.Text(on), Name: "a/s", PortName: "http", Type: "ClusterIP", Policy: record.Text(policy),
+			Elsewhere: uint16(len(ends)), Endpoints: &record.EndpointNames{List: ends},
+		}
+	}
+	one := record.EndpointName{Addr: at("10.0.0.1:8080"), Node: "n1", Zone: "z", Ready: true, Serving: true}
+	two, gone := record.EndpointName{Addr: at("10.0.0.2:8080"), Node: "n2"}, record.EndpointName{Addr: at("10.0.0.9:8080"), Node: "n9"}
+	six := record.EndpointName{Addr: at("[2001:db8::1]:8080"), Node: "n1", Ready: true}
+	var s toldServices
+	s.take(name("10.96.0.1", "n1", "Cluster", gone))
+	last := name("10.96.0.1", "n1", "Local", one, two)
+	last.Affinity, last.Endpoints.LeftOut = true, 4
+	s.take(last)
+	s.take(name("2001:db8::96", "n1", "Cluster", six))
+	s.take(&record.ServiceName{IP: "10.96.0.1", Port: 80, Proto: 6, On: "n1", Gone: true})
+	s.take(&record.ServiceName{IP: "10.96.0.7", Port: 53, Proto: 17, Name: "a/old", PortName: "53", Type: "NodePort", Policy: "Cluster"}) // of version 1.1
+	var got [][][]string
+	for _, table := range s.tables() {
+		got = append(got, table.Rows)
+		if len(table.Head) != len(table.Rows[0]) {
+			t.Errorf("%s: %d columns, %d in its head", table.Title, len(table.Rows[0]), len(table.Head))
+		}
+	}
+	want := [][][]string{{
+		{"a/old port 53", "udp 10.96.0.7 port 53", "NodePort", "", "policy Cluster, no endpoint"},
+		{"a/s port http", "tcp 10.96.0.1 port 80", "ClusterIP, session affinity", "n1", "policy Local, 2 endpoints on other nodes, none here"},
+		{"a/s port http", "tcp 2001:db8::96 port 80", "ClusterIP", "n1", "policy Cluster, 1 endpoint, none here"},
+	}, {
+		{"a/s port http", "tcp 10.0.0.1:8080", "n1", "z", "ready"},
+		{"a/s port http", "tcp 10.0.0.2:8080", "n2", "", "not ready"},
+		{"a/s port http", "tcp [2001:db8::1]:8080", "n1", "", "ready"},
+		{"a/s port http", "… and 4 more", "", "", ""},
+	}}
+	if !reflect.DeepEqual(got, want) || s.leftOut != 0 {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if none := (&toldServices{}).tables(); none != nil {
+		t.Errorf("without services there are %d tables", len(none))
+	}
+}
+
+// TestToldServicesAreBounded: a file that names ever more services fills no memory.
+func TestToldServicesAreBounded(t *testing.T) {
+	var s toldServices
+	ends := &record.EndpointNames{List: make([]record.EndpointName, events.MaxEndpoints)}
+	for i := range maxToldServices + 10 {
+		s.take(&record.ServiceName{IP: record.Text(fmt.Sprint(i)), Name: record.Text(fmt.Sprint(i)), Endpoints: ends})
+	}
+	n := maxToldEndpoints / events.MaxEndpoints
+	if len(s.list) != n || s.endpoints != n*events.MaxEndpoints || s.leftOut != maxToldServices+10-n {
+		t.Errorf("%d services, %d endpoints, %d left out", len(s.list), s.endpoints, s.leftOut)
+	}
+	for i := range maxToldServices + 10 {
+		s.take(&record.ServiceName{IP: record.Text(fmt.Sprint("x", i))})
+	}
+	if len(s.list) != maxToldServices {
+		t.Errorf("%d services", len(s.list))
 	}
 }

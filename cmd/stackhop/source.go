@@ -123,6 +123,7 @@ type replayed struct {
 	endings []string // files whose recorder was killed
 	damage  []error  // one for each place
 	facts   *record.Facts
+	told    toldServices
 	names   events.Names   // as known at the end
 	end     *record.End    // of the last part; nil: it has none
 	clocks  []merge.Clock  // as told during the run

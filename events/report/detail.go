@@ -18,7 +18,7 @@ type detail struct {
 // path. Texts are numbers of the dictionary.
 //
 //	{"v":[[netns,start,end,[hook,ns since the one before,device,detail,…],[[by,kind,masquerade,hook,ns,from,to,service,pod,node,stale,devices passed],…]],…],
-//	 "ct":[original,reply,state],"svc":[service,where its packets may go],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,
+//	 "ct":[original,reply,state],"svc":[service,where its packets may go,its endpoints],"n":[notes],"no":[not observed],"kr":kernel reason,"loc":location,"lost":events,
 //	 "why":[[ns,netns,what,hook,decides],…],"f":[[reason,title,advice,unless],…],"x":visits}
 //
 // why and f are there only if it was terminated.
@@ -32,7 +32,11 @@ func (c *collector) detailOf(row int, t *events.Traversal, other bool) detail {
 		field("ct", c.dict.ids([]string{ct.Original, ct.Reply, ct.State}))
 	}
 	if f := t.Service; f != nil {
-		field("svc", c.dict.ids([]string{serviceText(f), f.String()}))
+		words := []string{serviceText(f), f.String()}
+		if f.Endpoints != nil {
+			words = append(words, f.Endpoints.String())
+		}
+		field("svc", c.dict.ids(words))
 	}
 	if len(t.Notes) > 0 {
 		field("n", c.dict.ids(t.Notes))

@@ -5,6 +5,7 @@ package report
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -136,7 +137,8 @@ func TestPageDiagrams(t *testing.T) {
 // addresses stand, and is found.
 func TestPageNames(t *testing.T) {
 	list := captured(t, "6.12-case[67].jsonl")
-	facts := &events.ServiceFacts{Name: "shop/cart", Port: "http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true, Elsewhere: 2, Stale: true}
+	facts := &events.ServiceFacts{Name: "shop/cart", Port: "http", Type: "LoadBalancer", Policy: events.PolicyLocal, Affinity: true, Elsewhere: 2, Stale: true,
+		Endpoints: &events.ServiceEndpoints{LeftOut: 1, List: []events.ServiceEndpoint{{Addr: netip.MustParseAddrPort("172.23.96.163:80"), Node: "n2", Zone: "z", Ready: true}}}}
 	for _, tr := range list {
 		if tr.Verdict == events.Terminated {
 			tr.Service, tr.Notes = facts, []string{facts.String(), "another"}
@@ -157,7 +159,8 @@ func TestPageNames(t *testing.T) {
 	b.wait("document.querySelector('dialog').open")
 	dialog := b.eval("document.querySelector('dialog').innerText")
 	contains(t, dialog, "default/centos, perhaps no longer, lab", "centos (shop/only-visited)", "Note another",
-		"Service shop/cart port http, LoadBalancer, session affinity: policy Local, 2 endpoints on other nodes, none here, by what the API server last said")
+		"Service shop/cart port http, LoadBalancer, session affinity: policy Local, 2 endpoints on other nodes, none here, by what the API server last said",
+		"Endpoints 172.23.96.163:80 on n2 in z ready; 1 more")
 	if n := strings.Count(dialog, facts.String()); n != 1 {
 		t.Errorf("the policy is said %d times", n)
 	}
@@ -255,7 +258,7 @@ func poison(tr *events.Traversal, name, id string) *events.Traversal {
 			v.Hooks[j].Device, v.Hooks[j].Detail, v.Hooks[j].Hook = name, name, name
 		}
 	}
-	t.Service = &events.ServiceFacts{Name: name, Port: name, Type: name, Policy: name}
+	t.Service = &events.ServiceFacts{Name: name, Port: name, Type: name, Policy: name, Endpoints: &events.ServiceEndpoints{List: []events.ServiceEndpoint{{Node: name, Zone: name}}}}
 	t.Notes, t.NotObserved, t.DataLink = []string{name}, []string{name}, []string{name}
 	t.CausedBy, t.CausedByText, t.Causes, t.CausesText = name, name, []string{name}, []string{name}
 	t.Conntrack = &events.CTSummary{Original: name, Reply: name, State: name}

@@ -25,7 +25,8 @@ function remarks(p) {
   if (because) say('Because of', other(because));
   for (const link of R.therefore[p.row] || []) say('Therefore', other(link));
   if (d.kr || d.loc) say('Drop reason', [word(d.kr || 0), d.loc ? 'at ' + word(d.loc) : ''].filter(Boolean).join(' '));
-  if (d.svc) say('Service', d.svc.map(word).join(': '));
+  if (d.svc) say('Service', d.svc.slice(0, 2).map(word).join(': '));
+  if (d.svc && d.svc[2]) say('Endpoints', word(d.svc[2]));
   for (const n of d.n || []) if (!d.svc || n !== d.svc[1]) say('Note', word(n));
   if (d.ct) say('Conntrack', `${word(d.ct[2])}: `, el('span', {class: 'mono'}, word(d.ct[0])), ', reply ', el('span', {class: 'mono'}, word(d.ct[1])));
   if (d.lost) say('Lost', plural(d.lost, 'event') + ' of this packet');
