@@ -7,13 +7,22 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"github.com/stackhop/stackhop/tracer"
 )
+
+// The first thread is what /proc/PID shows of the whole process. No goroutine but
+// this one gets it, so that none can leave it in another network namespace, where
+// the tool would then seem to be to itself and to others.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if tracer.IsCleaner() {
 		os.Exit(tracer.RunCleaner())
 	}
-	os.Exit(run(newSystem(), os.Args))
+	// On a thread of its own a goroutine costs a switch each time that it waits.
+	status := make(chan int)
+	go func() { status <- run(newSystem(), os.Args) }()
+	os.Exit(<-status)
 }
