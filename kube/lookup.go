@@ -109,11 +109,16 @@ func (x *Index) PodOfNetns(inode uint32) (name, node string, stale, ok bool) {
 	return p.full, p.node, x.stale(p), true
 }
 
-// PodLabels returns the labels of a living pod, NAMESPACE/NAME; empty: unknown, or
-// none.
-func (x *Index) PodLabels(name string) events.Labels {
+// PodLabels returns the labels of a pod, NAMESPACE/NAME, that has, or had lately, a
+// network namespace, or else lives; empty: unknown, or none.
+func (x *Index) PodLabels(name string, inode uint32) events.Labels {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	if o := x.netns[inode]; o != nil {
+		if p := x.owner(o); p != nil && p.full == name {
+			return p.labels
+		}
+	}
 	if list := x.podNames[name]; len(list) > 0 {
 		return list[len(list)-1].labels
 	}

@@ -106,7 +106,7 @@ func (n *Names) seeNode(own string, addrs []netip.Addr) {
 func (n *Names) Namespace(netns uint32) events.Namespace {
 	s := n.Names.Namespace(netns)
 	if s.Pod != "" && s.Labels == "" {
-		s.Labels = n.x.PodLabels(s.Pod)
+		s.Labels = n.x.PodLabels(s.Pod, netns)
 	}
 	if s.Pod != "" || (s.Kind != "" && s.Kind != events.KindPod) {
 		return s
@@ -118,7 +118,7 @@ func (n *Names) Namespace(netns uint32) events.Namespace {
 	if !ok {
 		return s
 	}
-	s.Pod, s.Kind, s.Node, s.Labels = pod, events.KindPod, either(s.Node, node), n.x.PodLabels(pod)
+	s.Pod, s.Kind, s.Node, s.Labels = pod, events.KindPod, either(s.Node, node), n.x.PodLabels(pod, netns)
 	if s.Name == "" || madeUp(s.Name) {
 		_, s.Name, _ = strings.Cut(pod, "/")
 	}

@@ -252,7 +252,7 @@ func TestNodeCalled(t *testing.T) {
 	}
 }
 
-// TestLabels: a pod's namespace has its labels, as long as it lives.
+// TestLabels: a pod's namespace has its labels, as long as it has its name.
 func TestLabels(t *testing.T) {
 	x := newClock().index(Current, Current)
 	n := NewNames(&ownNames{}, x, nil)
@@ -275,5 +275,9 @@ func TestLabels(t *testing.T) {
 	x.DeletePod(FromAPI, api.UID)
 	labels("app=web")
 	x.DeletePod(FromCRI, p.UID)
+	labels("app=web") // packets of the dead are still told
+	next := testPod("shop", "next", "10.0.0.2")
+	next.Netns = 7
+	x.PutPod(FromCRI, next)
 	labels("")
 }

@@ -154,7 +154,7 @@ func union[T comparable](a, b []T) []T {
 // What it is not found by any more, it still is as a dead one for a while.
 func (x *Index) look(r *pod, v view) {
 	was := r.view
-	dead := &pod{view: view{full: was.full, node: was.node}}
+	dead := &pod{view: view{full: was.full, node: was.node, labels: was.labels}}
 	r.view = v
 	if was.uid != v.uid {
 		delete(x.pods, was.uid)

@@ -59,7 +59,7 @@ func testObjects(t *testing.T, c *cluster) {
 	current(t, s)
 
 	wantPod := kube.Pod{
-		Namespace: "shop", Name: "web", UID: string(web.UID), Node: "n1", Containers: []string{"c-web"},
+		Namespace: "shop", Name: "web", UID: string(web.UID), Node: "n1", Containers: []string{"c-web"}, Labels: "app=web",
 		IPs: []netip.Addr{netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd00:1::5")},
 	}
 	wantService := kube.Service{
@@ -87,7 +87,7 @@ func testObjects(t *testing.T, c *cluster) {
 	eventually(t, "the other pod and the other service are told", func() (ok bool) {
 		far, _ := s.pod("far")
 		s.do(func() {
-			ok = len(far.IPs) == 1 && far.Containers == nil && s.services["shop/headless"].Type == "ClusterIP" && s.services["shop/headless"].ClusterIPs == nil
+			ok = len(far.IPs) == 1 && far.Containers == nil && far.Labels == "" && s.services["shop/headless"].Type == "ClusterIP" && s.services["shop/headless"].ClusterIPs == nil
 		})
 		return ok
 	})

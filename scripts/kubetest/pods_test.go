@@ -102,6 +102,17 @@ func (p *testPod) listen(t *testing.T, port int) (conn *net.UDPConn) {
 	return conn
 }
 
+// leadTo has packets to an address go to another pod, which does not take them.
+func (p *testPod) leadTo(t *testing.T, addr string, to *testPod) {
+	t.Helper()
+	out, err := exec.Command("ip", "-n", to.netns, "-br", "link", "show", "eth0").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip(t, "-n", p.netns, "neigh", "add", addr, "lladdr", strings.Fields(string(out))[2], "dev", "eth0")
+	ip(t, "-n", p.netns, "route", "add", addr, "dev", "eth0")
+}
+
 // read takes what comes, so that no buffer gets full.
 func (p *testPod) read() {
 	buf := make([]byte, 2048)

@@ -7,6 +7,7 @@ package kubetest
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -45,10 +47,25 @@ func testTrace(t *testing.T, c *cluster) {
 		createPod(t, k, "shop", name, "n1", pods[name].ip)
 	}
 	createNamespace(t, k, "test")
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	createNode(t, k, host, "10.2.0.0/24", "192.0.2.2") // where the tool runs
 	createPod(t, k, "test", "other", "n1", pods["other"].ip)
-	createService(t, k, "shop", "cart", nil)
-	slice := createSlice(t, k, newSlice("shop", "cart", newEndpoint(pods["cart-a"].ip, "n1", "cart-a")))
+	udp := func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolUDP }
+	vip := createService(t, k, "shop", "cart", udp).Spec.ClusterIP
+	endpoint := newEndpoint(pods["cart-a"].ip, "n1", "cart-a")
+	endpoint.Zone = ptr("zone-a")
+	slice := newSlice("shop", "cart", endpoint, discoveryv1.Endpoint{
+		Addresses: []string{"10.201.0.200"}, NodeName: ptr("n2"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "cart-far"},
+		Conditions: discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true)},
+	})
+	slice.Ports[0].Protocol = ptr(corev1.ProtocolUDP)
+	slice = createSlice(t, k, slice)
+	createService(t, k, "test", "unseen", udp)
 	createSlice(t, k, newSlice("test", "unseen", newEndpoint(pods["other"].ip, "n1", "other")))
+	pods["client"].leadTo(t, vip, pods["cart-a"])
 
 	config := c.kubeconfig(t, c.url(), "", token(adminToken))
 	file := filepath.Join(t.TempDir(), "x.hop")
@@ -79,9 +96,28 @@ func testTrace(t *testing.T, c *cluster) {
 		}
 	}
 
+	toService(t, byName, client, vip, pods["cart-a"].ip+":8080 on n1 in zone-a ready; 10.201.0.200:8080 on n2 terminating, still serving")
 	followed(t, c, byName, pods, slice)
+	toService(t, byName, client, vip, pods["cart-b"].ip+":8080 on n1 ready")
 	killed(t, c, byName, pods)
-	replayed(t, byName, file)
+	replayed(t, byName, pods, file)
+}
+
+// toService sends datagrams to a service until its endpoints are as they should be.
+func toService(t *testing.T, r *run, conn *net.UDPConn, vip, want string) {
+	t.Helper()
+	last := ""
+	eventually(t, "a packet to the service, with its endpoints", func() bool {
+		if _, err := conn.WriteTo(make([]byte, 50), &net.UDPAddr{IP: net.ParseIP(vip), Port: 80}); err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range r.seen() {
+			if one.Dst.Service == "shop/cart" && one.Service != nil {
+				last = one.Service.Endpoints.String()
+			}
+		}
+		return last == want
+	})
 }
 
 func port(addr string) int {
@@ -144,7 +180,7 @@ func killed(t *testing.T, c *cluster, r *run, pods map[string]*testPod) {
 }
 
 // replayed: the same names without the cluster, and none that no packet had.
-func replayed(t *testing.T, r *run, file string) {
+func replayed(t *testing.T, r *run, pods map[string]*testPod, file string) {
 	binary, err := stackhop()
 	if err != nil {
 		t.Fatal(err)
@@ -173,8 +209,51 @@ func replayed(t *testing.T, r *run, file string) {
 		t.Fatal(err)
 	}
 	slices.Sort(names)
-	if got, want := slices.Compact(names), []string{"shop/cart-a", "shop/cart-b", "shop/client"}; !slices.Equal(got, want) {
+	if got, want := slices.Compact(names), []string{"shop/cart", "shop/cart-a", "shop/cart-b", "shop/client"}; !slices.Equal(got, want) {
 		t.Errorf("the recording names %q, want %q", got, want)
+	}
+	var ends endpointsTold
+	if in, err = record.NewReader(bytes.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Run(&ends); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		fmt.Sprintf("shop/cart http %s:8080 n1 zone-a ready", pods["cart-a"].ip),
+		"shop/cart http 10.201.0.200:8080 n2  terminating, still serving",
+		fmt.Sprintf("shop/cart http %s:8080 n1  ready", pods["cart-b"].ip),
+	}
+	slices.Sort(ends)
+	slices.Sort(want)
+	if got := slices.Compact(ends); !slices.Equal(got, want) {
+		t.Errorf("the recording has the endpoints %q, want %q", got, want)
+	}
+	for _, untouched := range []string{"cart-far", "unseen", pods["other"].ip} {
+		for _, line := range ends {
+			if strings.Contains(line, untouched) {
+				t.Errorf("the recording has %s: %s", untouched, line)
+			}
+		}
+	}
+}
+
+// endpointsTold are all endpoints that a recording tells of.
+type endpointsTold []string
+
+func (*endpointsTold) Event(*events.Event) {}
+func (*endpointsTold) Tick(uint64)         {}
+func (e *endpointsTold) Name(name *record.Name) {
+	if name.Service == nil {
+		return
+	}
+	f := name.Service.Facts()
+	if f.Endpoints == nil {
+		return
+	}
+	for i := range f.Endpoints.List {
+		at := &f.Endpoints.List[i]
+		*e = append(*e, fmt.Sprintf("%s %s %s %s %s %s", f.Name, f.Port, at.Addr, at.Node, at.Zone, at.Condition()))
 	}
 }
 

@@ -293,4 +293,7 @@ func (r *runtimeCheck) compareEnd(p runtimePod, v events.Visit, fault func(strin
 	if v.Kind != events.KindPod || !strings.HasSuffix(v.Name, p.Name) {
 		fault("its end is called %q and is a %q", v.Name, v.Kind)
 	}
+	if want := events.Labels("app=" + p.Name); v.Labels != want {
+		fault("its end has the labels %q, not %q", v.Labels, want)
+	}
 }

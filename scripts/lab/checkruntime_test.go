@@ -16,8 +16,8 @@ func podPacket(from, to runtimePod, kind string) *events.Traversal {
 		Proto: "udp", Verdict: events.Delivered,
 		Src: events.Endpoint{IP: from.IP, Pod: from.full()}, Dst: events.Endpoint{IP: to.IP, Port: 7, Pod: to.full()},
 		Visits: []events.Visit{
-			{Netns: uint32(from.Netns), Name: from.Name, Kind: events.KindPod},
-			{Netns: uint32(to.Netns), Name: to.Name, Kind: kind},
+			{Netns: uint32(from.Netns), Name: from.Name, Kind: events.KindPod, Labels: events.Labels("app=" + from.Name)},
+			{Netns: uint32(to.Netns), Name: to.Name, Kind: kind, Labels: events.Labels("app=" + to.Name)},
 		},
 	}
 }
@@ -46,6 +46,7 @@ func TestCompareRuntime(t *testing.T) {
 		{"a namespace without a name", r.web, func(p *events.Traversal) { p.Visits[0].Name = "" }, "its end is called"},
 		{"a pod taken for a node", r.web, func(p *events.Traversal) { p.Visits[1].Kind = events.KindNode }, `is a "node"`},
 		{"the node taken for a pod", r.agent, func(p *events.Traversal) { p.Visits[1].Kind = events.KindPod }, `in a "pod"`},
+		{"no labels", r.web, func(p *events.Traversal) { p.Visits[0].Labels = "" }, `has the labels "", not "app=client"`},
 		{"not delivered", r.web, func(p *events.Traversal) { p.Verdict = events.Incomplete }, "not delivered"},
 	}
 	for _, tt := range tests {

@@ -118,7 +118,7 @@ func sandboxConfig(p runtimePod, host bool) *cri.PodSandboxConfig {
 
 func podLabels(p runtimePod) map[string]string {
 	return map[string]string{
-		"io.kubernetes.pod.namespace": p.Namespace, "io.kubernetes.pod.name": p.Name, "io.kubernetes.pod.uid": p.UID,
+		"io.kubernetes.pod.namespace": p.Namespace, "io.kubernetes.pod.name": p.Name, "io.kubernetes.pod.uid": p.UID, "app": p.Name,
 	}
 }
 
