@@ -46,7 +46,8 @@
 //
 // The language has no word for a [Set]: the ends that a name stands for, which
 // change while packets are matched. [SrcIn] and [DstIn] make conditions of one,
-// to be joined with parsed expressions.
+// to be joined with parsed expressions, and [ParseSets] reads what is printed of
+// them.
 //
 // # Differences from tcpdump
 //

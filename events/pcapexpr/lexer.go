@@ -17,6 +17,7 @@ const (
 	tokAddr4            // digits and dots: an IPv4 address or the beginning of one
 	tokAddr6            // anything with colons outside brackets
 	tokOp               // an operator or bracket
+	tokSet              // the name of a set
 )
 
 // token is a piece of the expression.
@@ -41,8 +42,9 @@ var operators = []struct{ text, canon string }{
 	{"]", "]"}, {":", ":"},
 }
 
-// lex splits src into tokens, ending with a tokEOF.
-func lex(src string) ([]token, error) {
+// lex splits src into tokens, ending with a tokEOF. With sets, what follows the
+// word in is the name of one.
+func lex(src string, sets bool) ([]token, error) {
 	if len(src) > maxSource {
 		return nil, errAt(maxSource, "expression too long: %d bytes, at most %d are accepted", len(src), maxSource)
 	}
@@ -54,6 +56,9 @@ func lex(src string) ([]token, error) {
 			continue
 		}
 		t, n, err := lexOne(src, i, len(brackets) > 0)
+		if sets && len(toks) > 0 && toks[len(toks)-1].isJoin("in") {
+			t, n, err = lexSet(src, i)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +77,19 @@ func lex(src string) ([]token, error) {
 		return nil, errAt(toks[brackets[len(brackets)-1]].pos, "this [ is never closed")
 	}
 	return append(toks, token{kind: tokEOF, pos: len(src)}), nil
+}
+
+// lexSet reads the name of a set at src[i:], which ends before a space or a
+// parenthesis.
+func lexSet(src string, i int) (token, int, error) {
+	n := strings.IndexAny(src[i:], " \t\r\n()")
+	if n < 0 {
+		n = len(src) - i
+	}
+	if n == 0 {
+		return token{}, 0, errAt(i, "the name of a set must follow in")
+	}
+	return token{kind: tokSet, pos: i, text: src[i : i+n]}, n, nil
 }
 
 // nest follows the parentheses and brackets; index is where t will be stored.

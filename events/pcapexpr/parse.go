@@ -43,19 +43,28 @@ type parser struct {
 	toks  []token
 	at    int
 	depth int
+	sets  map[string]*Set // by name; nil: the language has none
 }
 
 // Parse parses an expression; the empty string matches everything. An error is
 // always an *[Error].
-func Parse(s string) (*Expr, error) {
-	toks, err := lex(s)
+func Parse(s string) (*Expr, error) { return parse(s, nil) }
+
+// ParseSets is Parse for what String printed, with the sets in it: "src in NAME"
+// and "dst in NAME" ask for one of that name, where a name ends before a space or
+// a parenthesis. Each name is one set, at first without members; Expr.Sets lists
+// them.
+func ParseSets(s string) (*Expr, error) { return parse(s, map[string]*Set{}) }
+
+func parse(s string, sets map[string]*Set) (*Expr, error) {
+	toks, err := lex(s, sets != nil)
 	if err != nil {
 		return nil, err
 	}
 	if len(toks) == 1 {
 		return All(), nil
 	}
-	p := &parser{toks: toks}
+	p := &parser{toks: toks, sets: sets}
 	n, _, err := p.expr(quals{})
 	if err != nil {
 		return nil, err

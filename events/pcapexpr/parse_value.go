@@ -15,6 +15,11 @@ func (p *parser) head(proto string) (Node, quals, error) {
 	q := quals{ok: true, proto: proto}
 	dirToken := p.peek()
 	hasDir := p.direction(&q)
+	if p.sets != nil && proto == "" && (q.dir == DirSrc || q.dir == DirDst) && p.peek().isJoin("in") {
+		p.next()
+		n, err := p.set(q.dir)
+		return n, quals{}, err
+	}
 	if t := p.peek(); t.kind == tokWord {
 		if k, ok := kindWords[t.text]; ok {
 			if k == kindProto && hasDir {
@@ -29,6 +34,20 @@ func (p *parser) head(proto string) (Node, quals, error) {
 	}
 	n, err := p.values(q)
 	return n, q, err
+}
+
+// set parses the name of a set.
+func (p *parser) set(dir Dir) (Node, error) {
+	t := p.next()
+	if t.kind != tokSet {
+		return nil, errAt(t.pos, "unexpected %s; the name of a set must follow in", t.show())
+	}
+	s := p.sets[t.text]
+	if s == nil {
+		s = NewSet(t.text)
+		p.sets[t.text] = s
+	}
+	return &SetNode{Dir: dir, Set: s}, nil
 }
 
 // direction parses src, dst, src or dst, src and dst.

@@ -9,8 +9,8 @@ import (
 )
 
 // String returns the expression in a form [Parse] turns into an equal one, with
-// all inherited qualifiers written out. It is empty for [All]. Only a [Set] has no
-// such form: it is called by its name.
+// all inherited qualifiers written out. It is empty for [All]. Only with a [Set],
+// which is called by its name, it takes [ParseSets].
 func (e *Expr) String() string {
 	var b strings.Builder
 	printNode(&b, e.Root())

@@ -141,6 +141,54 @@ func TestSets(t *testing.T) {
 	}
 }
 
+// TestParseSets: what was printed is read as the same, each name as one set.
+func TestParseSets(t *testing.T) {
+	from, to, with := NewSet("--from"), NewSet("--to"), NewSet("pod/shop/web:80")
+	tcp, err := Parse("tcp port 80 or 443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []*Expr{
+		SrcIn(from), Not(DstIn(with)), And(Or(And(SrcIn(from), DstIn(to)), And(SrcIn(to), DstIn(from))), tcp), Or(SrcIn(from), SrcNet(netip.MustParsePrefix("10.0.0.0/8"))), tcp, All(),
+	} {
+		again, err := ParseSets(e.String())
+		if err != nil {
+			t.Errorf("%q: %v", e, err)
+			continue
+		}
+		if again.String() != e.String() || len(again.Sets()) != len(e.Sets()) {
+			t.Errorf("%q is read as %q", e, again)
+		}
+		for i, s := range again.Sets() {
+			if s.Name() != e.Sets()[i].Name() || len(s.Members()) != 0 {
+				t.Errorf("%q: set %d is %q with %v", e, i, s.Name(), s.Members())
+			}
+		}
+	}
+	for _, s := range []string{"src in", "src in )", "(src in)", "in --from", "host in --from", "tcp src in x", "src and dst in x", "src in x y", "src in x or 10.0.0.1", "src in x port 80"} {
+		if e, err := ParseSets(s); err == nil {
+			t.Errorf("%q is read as %q", s, e)
+		}
+	}
+}
+
+// FuzzParseSets: whatever is read is printed as what is read as the same.
+func FuzzParseSets(f *testing.F) {
+	for _, s := range []string{"src in --from", "(src in a and dst in b) or not (src in b)", "src in in in in", "dst in [", "src in tcp[0", "src in x and tcp[0] = 1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := ParseSets(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseSets(e.String())
+		if err != nil || again.String() != e.String() {
+			t.Fatalf("ParseSets(%q) prints %q, read as %q: %v", s, e, again, err)
+		}
+	})
+}
+
 func TestReadsVLAN(t *testing.T) {
 	for s, want := range map[string]bool{"": false, "tcp or not vlan 5": true, "vlan": true, "tcp and host 10.0.0.1": false} {
 		e, err := Parse(s)
