@@ -50,6 +50,7 @@ const (
 	kindFacts
 	kindStatus
 	kindEnd
+	kindSets
 )
 
 // limit is the largest size of a block of this kind, uncompressed.
@@ -57,7 +58,7 @@ func (k kind) limit() int {
 	switch k {
 	case kindMeta, kindStatus, kindEnd:
 		return maxJSON
-	case kindNames, kindFacts:
+	case kindNames, kindFacts, kindSets:
 		return maxLines
 	default:
 		return maxBlock

@@ -20,7 +20,8 @@ type Meta struct {
 	RunID        string    `json:"run_id"`              // the same in all parts of one run
 	Part         int       `json:"part,omitempty"`      // number of the file within the run, from 0
 	Args         []string  `json:"args,omitempty"`      // command line
-	Filter       string    `json:"filter,omitempty"`    // the selection as an expression
+	Filter       string    `json:"filter,omitempty"`    // the selection as an expression, see pcapexpr.ParseSets
+	Selection    []string  `json:"selection,omitempty"` // the words that made it, for people: flags, names, an expression
 	Sample       uint32    `json:"sample,omitempty"`    // one connection in so many was recorded; 0 and 1: all
 	HasFunctions bool      `json:"has_functions"`       // events.Config.HasFunctions
 	SnapLen      int       `json:"snap_len,omitempty"`  // bytes kept of a packet; 0: headers only

@@ -36,6 +36,8 @@ type (
 	StatusSink interface{ Status(*Status) }
 	// FactsSink takes facts, each once; Reader.Facts has all of them.
 	FactsSink interface{ Facts(*Facts) }
+	// SetSink takes changes of the selection's sets, see SetHistory.
+	SetSink interface{ SetChange(*SetChange) }
 	// NameSink takes names, each before the item from which on it is in force.
 	NameSink interface{ Name(*Name) }
 )
@@ -259,6 +261,15 @@ func (r *Reader) block(k kind, raw []byte) error {
 		}
 		if s, ok := r.sink.(StatusSink); ok {
 			s.Status(&st)
+		}
+	case kindSets:
+		err := parseSets(raw, func(c *SetChange) {
+			if s, ok := r.sink.(SetSink); ok {
+				s.SetChange(c)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("sets: %w", err)
 		}
 	case kindEnd:
 		var e End

@@ -70,6 +70,7 @@ type Recorder struct {
 	behind  bool   // the last Tick is not among the items written last
 	closed  bool   // no recording has been begun, or the last one was ended
 	facts   *Facts // as last told: every part has them
+	sets    []*toldSet
 }
 
 // Create begins a recording. Names are asked of names, and what they answer is
@@ -104,6 +105,9 @@ func (r *Recorder) begin() error {
 	err := r.next()
 	if err == nil && r.facts != nil {
 		err = r.w.Facts(r.facts)
+	}
+	if err == nil {
+		err = r.tellSets()
 	}
 	r.closed = err != nil
 	if err != nil && r.file != nil {

@@ -33,8 +33,11 @@ func Copy(in io.Reader, out io.Writer, r *Redactor) error {
 	if err != nil {
 		return err
 	}
-	c := copier{r: r, w: w}
+	c := copier{r: r, w: w, sets: map[record.Text]bool{}}
 	damage := rd.Run(&c)
+	if damage != nil {
+		c.doubtSets()
+	}
 	if end := rd.End(); end != nil {
 		e := *end
 		e.Reason = r.Text(e.Reason)
@@ -50,10 +53,12 @@ func Copy(in io.Reader, out io.Writer, r *Redactor) error {
 
 // copier hands on what a recording holds, in its order.
 type copier struct {
-	r   *Redactor
-	w   *record.Writer
-	e   events.Event
-	err error
+	r *Redactor
+	w *record.Writer
+	e events.Event
+	// sets are those that were told of.
+	sets map[record.Text]bool
+	err  error
 }
 
 var (
@@ -61,6 +66,7 @@ var (
 	_ record.NameSink   = (*copier)(nil)
 	_ record.FactsSink  = (*copier)(nil)
 	_ record.StatusSink = (*copier)(nil)
+	_ record.SetSink    = (*copier)(nil)
 )
 
 // Event hands on an event. The reader's own is what it tells the next from.
@@ -86,6 +92,36 @@ func (c *copier) Facts(f *record.Facts) { c.keep(c.w.Facts(c.r.Facts(f))) }
 // Status hands on counts.
 func (c *copier) Status(s *record.Status) { c.keep(c.w.Status(s)) }
 
+// SetChange hands on which members a set has.
+func (c *copier) SetChange(s *record.SetChange) {
+	p := *s
+	p.Set = record.Text(c.r.token(string(s.Set))) // as in Filter
+	p.Add, p.Del = c.r.members(s.Add), c.r.members(s.Del)
+	if len(c.sets) < maxCopiedSets {
+		c.sets[p.Set] = true
+	}
+	c.keep(c.w.SetChange(&p))
+}
+
+// maxCopiedSets is more than a selection has.
+const maxCopiedSets = 1000
+
+// doubtSets says that nothing is known of the sets: what could not be read may have
+// been of them, and the copy will not say that anything is missing.
+func (c *copier) doubtSets() {
+	for name := range c.sets {
+		c.keep(c.w.SetChange(&record.SetChange{Set: name, Untold: true}))
+	}
+}
+
+func (r *Redactor) members(list []record.Member) []record.Member {
+	out := make([]record.Member, len(list))
+	for i, m := range list {
+		out[i] = record.Member(r.AddrPort(netip.AddrPort(m)))
+	}
+	return out
+}
+
 // keep keeps the first error.
 func (c *copier) keep(err error) {
 	if c.err == nil {
@@ -97,7 +133,7 @@ func (c *copier) keep(err error) {
 func (r *Redactor) Meta(m record.Meta) record.Meta {
 	m.Node, m.OnlyNode = r.Object(m.Node), r.Object(m.OnlyNode)
 	m.BootID, m.RunID = r.ID(m.BootID), r.ID(m.RunID)
-	m.Args, m.Filter = r.Args(m.Args), r.Filter(m.Filter)
+	m.Args, m.Filter, m.Selection = r.Args(m.Args), r.Filter(m.Filter), r.selection(m.Selection)
 	m.SnapLen, m.Redacted = 0, true
 	m.Hooks = slices.Clone(m.Hooks)
 	for i := range m.Hooks {

@@ -17,6 +17,7 @@ import (
 var keywords = wordSet(`
 	and or not host net port portrange src dst gateway proto protochain ip ip6 tcp udp icmp icmp6 sctp arp rarp ether
 	vlan mpls pppoed broadcast multicast less greater len mask inbound outbound igmp esp ah vrrp fddi
+	in --from --to --with --namespace
 	trace record replay report export redact hooks doctor topology completion version
 	line tree json summary auto tracepoints true false stackhop kubectl-stackhop`)
 
@@ -97,6 +98,14 @@ func (r *Redactor) Args(args []string) []string {
 		out = append(out, r.Filter(strings.Join(words, " ")))
 	}
 	return append(out, tail...)
+}
+
+// selection returns what selected, in the words of a command line.
+func (r *Redactor) selection(words []string) []string {
+	if len(words) == 0 {
+		return nil
+	}
+	return r.Args(append([]string{"stackhop", "record"}, words...))[2:]
 }
 
 // value returns the value of a flag.

@@ -176,6 +176,9 @@ func (u *unpacker) Tick(uint64) {}
 // Name implements record.NameSink.
 func (u *unpacker) Name(n *record.Name) { u.json(n) }
 
+// SetChange implements record.SetSink.
+func (u *unpacker) SetChange(c *record.SetChange) { u.json(c) }
+
 // Facts implements record.FactsSink.
 func (u *unpacker) Facts(f *record.Facts) { u.json(f) }
 

@@ -81,6 +81,17 @@ func (s *skewer) Event(e *events.Event) {
 // Tick implements record.Sink.
 func (s *skewer) Tick(now uint64) { s.w.Tick(s.mono(now)) }
 
+// SetChange implements record.SetSink.
+func (s *skewer) SetChange(c *record.SetChange) {
+	late := *c
+	for _, at := range []*uint64{&late.From, &late.By} {
+		if *at != 0 {
+			*at = s.mono(*at)
+		}
+	}
+	s.err = errors.Join(s.err, s.w.SetChange(&late))
+}
+
 // Name implements record.NameSink.
 func (s *skewer) Name(n *record.Name) { s.w.Name(n) }
 
