@@ -4,6 +4,8 @@ package record
 
 import (
 	"bytes"
+	"math"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -15,6 +17,20 @@ type fuzzSink struct {
 	t *testing.T
 	s *events.Stitcher
 	r *Reader
+	h SetHistory
+}
+
+func (f *fuzzSink) SetChange(c *SetChange) {
+	f.h.Put(c)
+	for _, at := range []uint64{0, c.From, c.By, c.By + uint64(SetSettle), math.MaxUint64} {
+		then, ok := f.h.At(string(c.Set), at, at)
+		if ok && (f.h.doubted || at >= c.From && c.Untold) {
+			f.t.Fatalf("what is not told is known: %+v", c)
+		}
+		for _, m := range c.Add {
+			_ = ok && then.Has(netip.AddrPort(m))
+		}
+	}
 }
 
 func (f *fuzzSink) Tick(now uint64) { f.s.Advance(now) }
@@ -35,7 +51,7 @@ func fuzzRead(t *testing.T, data []byte) {
 		return
 	}
 	s := events.NewStitcher(events.Config{Hooks: r.Hooks(), Names: r.Names(), Wall: r.Wall, MaxPackets: 64}, func(*events.Traversal) {})
-	_ = r.Run(&fuzzSink{t, s, r}) // damage is to be expected
+	_ = r.Run(&fuzzSink{t: t, s: s, r: r}) // damage is to be expected
 	s.Flush()
 
 	// What was read can be written, and is read as the same.
@@ -59,17 +75,20 @@ func fuzzRead(t *testing.T, data []byte) {
 	}
 }
 
-// seeds are recordings of captures, and one with names of services.
+// seeds are recordings of captures, and those with names of services, and with sets.
 func seeds(f *testing.F) (files [][]byte) {
 	for _, name := range []string{"6.12-case7.jsonl", "5.10-case4.jsonl", "7-case10.jsonl", "script-*.jsonl"} {
 		w := mixed(f, name, 1, 1, 0)
 		files = append(files, w.small(f, 20), w.small(f, 1000))
 	}
-	data, err := os.ReadFile("testdata/v1.2.hop")
-	if err != nil {
-		f.Fatal(err)
+	for _, file := range []string{"testdata/v1.1.hop", "testdata/v1.2.hop"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		files = append(files, data)
 	}
-	return append(files, data)
+	return files
 }
 
 // FuzzReader: no file makes the reader panic.

@@ -31,6 +31,9 @@ func (d *teller) Tick(now uint64)  { fmt.Fprintf(d, "tick %d\n", now); d.stitche
 func (d *teller) Facts(f *Facts)   { d.json("facts", f) }
 func (d *teller) Status(s *Status) { d.json("status", s) }
 
+// SetChange writes down what version 1.2 added.
+func (d *teller) SetChange(c *SetChange) { d.json("set", c) }
+
 // Name writes down what versions 1.1 and 1.2 added.
 func (d *teller) Name(n *Name) {
 	if n.Service != nil || n.Task != nil || (n.Namespace != nil && n.Namespace.Labels != "") || (n.Address != nil && n.Address.Stale) {
@@ -169,7 +172,8 @@ func (knowing) PodOfProcess(pid uint32) string { return fmt.Sprint("default/host
 func goldenRecording(t *testing.T) []byte {
 	w := mixed(t, "6.12-case7.jsonl", 1, 20, 0)
 	var buf bytes.Buffer
-	w.meta.Args, w.meta.Filter = []string{"stackhop", "record", "-w", "x.hop"}, "tcp port 80"
+	w.meta.Args, w.meta.Filter = []string{"stackhop", "record", "-w", "x.hop"}, "src in --from and tcp port 80"
+	w.meta.Selection = []string{"--from", "pod/default/centos", "tcp port 80"}
 	wr, err := NewWriter(&buf, w.meta)
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +189,15 @@ func goldenRecording(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	begin := w.events[0].Time
+	for _, c := range []*SetChange{
+		{Set: "--from", Whole: true, Add: []Member{member("172.23.96.23"), member("172.23.96.23:80"), member("2001:db8::23"), member("[2001:db8::23]:80")}},
+		{Set: "--from", From: begin + 5, Untold: true},
+		{Set: "--from", From: begin + 5, By: begin + 9, Add: []Member{member("172.23.96.24")}, Del: []Member{member("172.23.96.23")}},
+	} {
+		if err := wr.SetChange(c); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range w.events {
 		e := &w.events[i]
 		s.Add(e)

@@ -33,6 +33,7 @@ type SetHistory struct {
 type setHistory struct {
 	epochs []setEpoch
 	spans  map[Member][]setSpan // in their order
+	last   setEpoch             // that was told last
 	size   int                  // members now
 	used   int                  // of maxSetSpans
 	lost   bool                 // its members are not known up to the next whole change
@@ -84,24 +85,22 @@ func (h *SetHistory) Put(c *SetChange) {
 
 // put takes a change, and says whether it makes sense.
 func (s *setHistory) put(c *SetChange) bool {
-	last := setEpoch{}
-	n := len(s.epochs)
-	if n > 0 {
-		last = s.epochs[n-1]
-	}
-	switch same := n > 0 && last == (setEpoch{c.From, c.By, true}); {
+	e := setEpoch{c.From, c.By, true}
+	switch n := len(s.epochs); {
 	case c.Untold:
 		s.doubt(c.From)
 		return true
 	case s.lost && !c.Whole:
 		return true // it is not known what changes
-	case c.Whole && same && !s.lost:
-		return len(c.Del) == 0 // a part tells again what the part before it told
-	case !same && n > 0 && (c.From < last.from || c.By < last.by):
+	case !s.lost && s.last == e && c.Whole:
+		return true // a part tells again what the part before it told
+	case !s.lost && s.last == e:
+		return s.change(c) // the same change goes on
+	case n > 0 && (c.From < s.epochs[n-1].from || c.By < s.epochs[n-1].by):
 		return false
-	case !same:
-		s.begin(setEpoch{c.From, c.By, true})
 	}
+	s.begin(e)
+	s.last = e
 	if c.Whole {
 		s.empty()
 	}

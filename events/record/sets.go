@@ -43,6 +43,7 @@ func (m *Member) UnmarshalText(text []byte) error {
 
 var (
 	errMember         = errors.New("a member of a set is an address, or an address and a port")
+	errSetName        = fmt.Errorf("the name of a set has more than %d bytes", maxSetName)
 	errTooManyMembers = fmt.Errorf("a set of more than %d members", MaxSetMembers)
 )
 
@@ -69,6 +70,7 @@ type SetChange struct {
 const (
 	// MaxSetMembers is how many members of a set are told at most.
 	MaxSetMembers = 100_000
+	maxSetName    = 256 // bytes
 	// maxSetLine is how many members there are in a line, so that it is within
 	// maxLine: 52 bytes each at most.
 	maxSetLine = 4096
@@ -94,6 +96,9 @@ func (c *SetChange) split(each func(*SetChange) error) error {
 // SetChange adds which members a set has. What it says is told by its own times,
 // whatever events come before it.
 func (w *Writer) SetChange(c *SetChange) error {
+	if len(c.Set) > maxSetName {
+		return fmt.Errorf("write recording: %w", errSetName)
+	}
 	w.cut()
 	var lines []byte
 	err := c.split(func(part *SetChange) error {
@@ -124,10 +129,12 @@ func parseSets(raw []byte, each func(*SetChange)) error {
 		if err := json.Unmarshal(line, &c); err != nil {
 			return err
 		}
-		if c.By < c.From && !c.Untold {
+		switch {
+		case len(c.Set) > maxSetName:
+			return errSetName
+		case c.By < c.From && !c.Untold:
 			return errors.New("a change of a set that is over before it began")
-		}
-		if max(len(c.Add), len(c.Del)) > MaxSetMembers {
+		case max(len(c.Add), len(c.Del)) > MaxSetMembers:
 			return errTooManyMembers
 		}
 		each(&c)

@@ -361,7 +361,7 @@ func TestLaterVersion(t *testing.T) {
 		if i == 0 {
 			buf.Write(append([]byte(fileMagic), Major, 0, Minor+1, 0, 0, 0, 0, 0))
 		} else {
-			buf.Write(rawBlock(kindEnd+1+kind(i), []byte("of a later version")))
+			buf.Write(rawBlock(kindSets+1+kind(i), []byte("of a later version")))
 		}
 		data := w.small(t, 100)
 		if b.kind != kindEvents {
