@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,7 +49,8 @@ type fakeTracer struct {
 	afterTick func(n int)
 	// updateSets is called for UpdateSets; nil: nobody wants to know.
 	updateSets func()
-	now        uint64 // of the last tick, in ns
+	updateErr  error
+	now        atomic.Uint64 // of the last tick, in ns
 	closed     int
 }
 
@@ -67,7 +69,7 @@ func (f *fakeTracer) Run(ctx context.Context, sink tracer.Sink) error {
 			sink.Event(&e)
 			rest = rest[1:]
 		}
-		f.now = now
+		f.now.Store(now)
 		sink.Tick(now)
 		if f.afterTick != nil {
 			f.afterTick(n)
@@ -86,7 +88,8 @@ func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
 func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
 func (f *fakeTracer) Now() tracer.ClockPair {
-	return tracer.ClockPair{Mono: f.now, Real: f.Wall(f.now).UnixNano()}
+	now := f.now.Load()
+	return tracer.ClockPair{Mono: now, Real: f.Wall(now).UnixNano()}
 }
 func (f *fakeTracer) Devices() map[uint32][]uint32 { return f.devices }
 func (f *fakeTracer) Facts(tracer.FactsFilter) tracer.Facts {
@@ -96,7 +99,7 @@ func (f *fakeTracer) UpdateSets() error {
 	if f.updateSets != nil {
 		f.updateSets()
 	}
-	return nil
+	return f.updateErr
 }
 func (f *fakeTracer) Close() error { f.closed++; return nil }
 

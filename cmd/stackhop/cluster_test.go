@@ -26,10 +26,24 @@ type fakeCluster struct {
 	namespace string
 	looked    atomic.Int32
 	closed    atomic.Int32
+	// changes tells of changes in place of the index; nil: the index does.
+	changes chan struct{}
 }
 
 func (f *fakeCluster) Names(inner events.Names) events.Names {
 	return kube.NewNames(inner, f.Index, nil)
+}
+func (f *fakeCluster) Watch() (<-chan struct{}, func()) {
+	if f.changes == nil {
+		return f.Index.Watch()
+	}
+	return f.changes, func() {}
+}
+
+// followed tells of a change and waits until it was followed.
+func (f *fakeCluster) followed() {
+	f.changes <- struct{}{}
+	f.changes <- struct{}{} // taken when the one before is done with
 }
 func (f *fakeCluster) Settled(context.Context) {}
 func (f *fakeCluster) Namespace() string       { return f.namespace }

@@ -93,6 +93,7 @@ type follower struct {
 	cluster cluster
 	sets    []*namedSet
 	warn    func(string)
+	told    *setLog // nil: nobody writes it down
 }
 
 // run brings changes to the tracer until ctx ends.
@@ -110,16 +111,21 @@ func (f *follower) run(ctx context.Context, tr liveTracer) {
 }
 
 func (f *follower) update(tr liveTracer) {
-	changed := false
+	var changed []*namedSet
 	for _, s := range f.sets {
-		changed = s.fill(f.cluster, f.warn) || changed
+		if s.fill(f.cluster, f.warn) {
+			changed = append(changed, s)
+		}
 	}
-	if !changed {
+	if len(changed) == 0 {
 		return
 	}
-	if err := tr.UpdateSets(); err != nil {
+	f.told.begin(tr, changed)
+	err := tr.UpdateSets()
+	if err != nil {
 		f.warn(fmt.Sprintf("the selection does not follow the names: %v", err))
 	}
+	f.told.end(tr, f.sets, err)
 }
 
 // follow keeps the selection as the names say until ctx ends.
@@ -127,6 +133,9 @@ func (o *liveOptions) follow(ctx context.Context, tr liveTracer) *sync.WaitGroup
 	var running sync.WaitGroup
 	if len(o.sets) > 0 {
 		f := &follower{cluster: o.cluster, sets: o.sets, warn: o.config.Warn}
+		if o.recording != nil {
+			f.told = &o.recording.sets
+		}
 		running.Go(func() { f.run(ctx, tr) })
 	}
 	return &running

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/merge"
-	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
 // mergeAll hands the traversals of several nodes to show, joined. What is selected
@@ -30,7 +29,7 @@ func (a *app) mergeAll(ctx context.Context, o *replayOptions, out *readings, sho
 			})
 			out.each[i] = got
 			n.Start, n.End, n.Clocks = got.first, got.last, got.clocks
-			n.Lost, n.Addrs = got.lostBetween, got.addrs
+			n.Lost, n.Addrs, n.Selects = got.lostBetween, got.addrs, s.selects(&got.sets)
 			return err
 		}
 		nodes = append(nodes, n)
@@ -90,14 +89,5 @@ func (c *chooser) wants(t *events.Traversal) bool {
 func (s *source) mergeSource() *merge.Source {
 	meta := s.meta()
 	n := &merge.Source{Node: s.node(), BootID: meta.BootID, RunID: meta.RunID, Wall: meta.Clock.Wall}
-	if meta.Filter != "" {
-		x, err := pcapexpr.Parse(meta.Filter)
-		n.Selects = func(h *events.Header) bool {
-			return err == nil && matchTuple(x, &h.Tuple) == pcapexpr.Yes
-		}
-	}
-	if meta.Sample > 1 {
-		n.Selects = func(*events.Header) bool { return false }
-	}
 	return n
 }

@@ -90,6 +90,9 @@ func (p *player) part(f *part) error {
 		return err // and what the reader says is that it was stopped
 	}
 	p.out.damage = append(p.out.damage, places(f.path, damage)...)
+	if damage != nil {
+		p.out.sets.Doubt() // of which some changes may be missing
+	}
 	p.out.end = r.End()
 	if p.out.end == nil {
 		p.out.endings = append(p.out.endings, f.path)
@@ -233,6 +236,9 @@ func (p *player) Status(s *record.Status) {
 		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})
 	}
 }
+
+// SetChange notes which members the selection's sets had.
+func (p *player) SetChange(c *record.SetChange) { p.out.sets.Put(c) }
 
 // Name notes services, and the addresses of devices.
 func (p *player) Name(n *record.Name) {

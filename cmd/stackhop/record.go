@@ -45,6 +45,8 @@ type recordOptions struct {
 	started time.Time
 	args    []string
 	filter  string
+	words   []string // of the selection, for people
+	sets    setLog
 }
 
 // record is the command.
@@ -60,7 +62,7 @@ func (a *app) record(c *cli.Context) error {
 	o.config.Record = true
 	o.config.SnapLen = int(c.Uint("snaplen"))
 	if o.config.Select != nil {
-		o.recording.filter = o.config.Select.String()
+		o.recording.filter, o.recording.words = o.config.Select.String(), o.selection.words()
 	}
 	if c.Bool("print") {
 		if o.recording.files.Stream != nil {

@@ -31,6 +31,7 @@ type recorder struct {
 	redactor *redact.Redactor // nil: originals are recorded
 	onlyNode bool
 	progress *progress
+	sets     *setLog
 
 	wanted    factsWanted
 	facts     chan tracer.Facts // the first facts
@@ -50,7 +51,7 @@ func (a *app) newRecorder(tr liveTracer, o *liveOptions, cfg *events.Config) (*r
 	clock := tr.Clock()
 	meta := &record.Meta{
 		Tool: versionText(), Kernel: a.sys.kernelRelease(), Arch: runtime.GOARCH, Node: cfg.Node, OnlyNode: cfg.OnlyNode,
-		RunID: rand.Text(), Args: o.recording.args, Filter: o.recording.filter, Sample: o.config.Sample,
+		RunID: rand.Text(), Args: o.recording.args, Filter: o.recording.filter, Selection: o.recording.words, Sample: o.config.Sample,
 		HasFunctions: cfg.HasFunctions, SnapLen: o.config.SnapLen, Hooks: recordedHooks(tr),
 		Clock: record.ClockPair{Mono: clock.Mono, Real: clock.Real},
 	}
@@ -58,7 +59,7 @@ func (a *app) newRecorder(tr liveTracer, o *liveOptions, cfg *events.Config) (*r
 	if meta.BootID, err = a.sys.bootID(); err != nil {
 		return nil, err
 	}
-	r := &recorder{tr: tr, say: a.say, onlyNode: cfg.OnlyNode != "", progress: newProgress(a), wanted: newFactsWanted(), facts: make(chan tracer.Facts, 1)}
+	r := &recorder{tr: tr, say: a.say, onlyNode: cfg.OnlyNode != "", progress: newProgress(a), sets: &o.recording.sets, wanted: newFactsWanted(), facts: make(chan tracer.Facts, 1)}
 	if o.recording.redact.given {
 		if r.redactor, err = a.redactor(o.recording.redact.value, o.recording.ports); err != nil {
 			return nil, fmt.Errorf("--redact: %w", err)
@@ -71,7 +72,30 @@ func (a *app) newRecorder(tr liveTracer, o *liveOptions, cfg *events.Config) (*r
 		return nil, fmt.Errorf("-w: %w", err)
 	}
 	cfg.Names = r.Names()
+	// The kernel was told of them before anything was switched on.
+	for _, s := range o.sets {
+		if err := r.tellSet(record.SetState{Set: s.Name(), Members: s.ends()}); err != nil {
+			return nil, errors.Join(err, r.Close(&record.End{}))
+		}
+	}
 	return r, nil
+}
+
+// tellSets records what is new about the members of the selection's sets.
+func (r *recorder) tellSets() (err error) {
+	for _, s := range r.sets.take() {
+		err = errors.Join(err, r.tellSet(s))
+	}
+	return err
+}
+
+func (r *recorder) tellSet(s record.SetState) error {
+	if r.redactor != nil {
+		for i, end := range s.Members {
+			s.Members[i] = r.redactor.AddrPort(end)
+		}
+	}
+	return r.SetState(&s)
 }
 
 // recordedHooks is the hook table for a recording: what was attached, and what
@@ -127,6 +151,9 @@ func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 		r.nameDevices(s)
 	}
 	r.now = now
+	if err := r.tellSets(); err != nil { // before the events of this time are in the file
+		return err
+	}
 	if now-r.checkedAt >= uint64(statusInterval) {
 		r.checkedAt = now
 		if err := errors.Join(r.status(), r.firstFacts()); err != nil {
@@ -235,7 +262,7 @@ func (r *recorder) close(o *outcome) error {
 	for _, what := range f.Missing {
 		r.say("warning: the recording lacks %s", what)
 	}
-	err := errors.Join(r.status(), r.tellFacts(&f))
+	err := errors.Join(r.tellSets(), r.status(), r.tellFacts(&f))
 	return errors.Join(err, r.Close(&record.End{
 		Stitched: o.stitched, Lost: o.kernel.Lost, Matched: o.kernel.Matched, Delivered: o.kernel.Delivered,
 		Packets: o.kernel.Packets, Reason: o.reason,

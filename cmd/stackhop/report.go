@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +93,7 @@ func (s *source) describe(got *replayed) report.Recording {
 	}
 	d := report.Recording{
 		Name: strings.Join(files, ", "), Node: meta.Node, Kernel: meta.Kernel, Tool: meta.Tool,
-		Command: strings.Join(meta.Args, " "), Filter: meta.Filter, OnlyNode: meta.OnlyNode,
+		Command: strings.Join(meta.Args, " "), Filter: cmp.Or(strings.Join(meta.Selection, " "), meta.Filter), OnlyNode: meta.OnlyNode,
 		Start: meta.Clock.Wall(got.first), End: meta.Clock.Wall(got.last),
 		Events: got.stats.Events, Lost: lossesOfRecording(got.lost),
 	}

@@ -49,6 +49,25 @@ func (s *selection) given() bool {
 	return len(s.from)+len(s.to)+len(s.with) > 0 || s.namespace != "" || s.expression != ""
 }
 
+// words are what the user said, as on a command line.
+func (s *selection) words() (out []string) {
+	for _, f := range []struct {
+		flag string
+		ends []string
+	}{{"--from", s.from}, {"--to", s.to}, {"--with", s.with}} {
+		if len(f.ends) > 0 {
+			out = append(out, f.flag, strings.Join(f.ends, ","))
+		}
+	}
+	if s.namespace != "" {
+		out = append(out, "--namespace", s.namespace)
+	}
+	if s.expression != "" {
+		out = append(out, s.expression)
+	}
+	return out
+}
+
 // needsNames says whether the words name pods, services or nodes.
 func (s *selection) needsNames() bool {
 	return s.namespace != "" || slices.ContainsFunc(slices.Concat(s.from, s.to, s.with), func(w string) bool {

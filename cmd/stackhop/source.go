@@ -128,7 +128,8 @@ type replayed struct {
 	end     *record.End    // of the last part; nil: it has none
 	clocks  []merge.Clock  // as told during the run
 	addrs   []netip.Prefix // of the node and its pods
-	first   uint64         // ns, monotonic: of the first event or tick, and the last
+	sets    record.SetHistory
+	first   uint64 // ns, monotonic: of the first event or tick, and the last
 	last    uint64
 }
 

@@ -127,7 +127,7 @@ func (m *merger) fate(out *end, w *events.WireEnd) fate {
 	switch {
 	case !s.covers(at-e, at+e+margin):
 		return fate{say: "; the recording of " + s.Node + " does not cover that moment"}
-	case s.Selects != nil && !s.Selects(&w.Header):
+	case !s.selects(&w.Header, at-e, at+e):
 		return fate{say: "; the recording of " + s.Node + " may not have selected such packets"}
 	case s.lost(at-e, at+e+margin):
 		return fate{say: "; not seen at " + s.Node + ", whose recording is not whole at that time"}

@@ -47,7 +47,7 @@ func TestNeverArrived(t *testing.T) {
 				return 0
 			}
 		}, "2 stacks, left n1 by eth0, never arrived at n2", events.Terminated},
-		{"n2 selected others", func(s *Source) { s.Selects = func(h *events.Header) bool { return h.DstPort != 80 } }, "2 stacks, left n1 by eth0; the recording of n2 may not have selected such packets", events.LeftNode},
+		{"n2 selected others", func(s *Source) { s.Selects = func(h *events.Header, _, _ uint64) bool { return h.DstPort != 80 } }, "2 stacks, left n1 by eth0; the recording of n2 may not have selected such packets", events.LeftNode},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n1 := nodeSource(c, "n1", skew{}, func(e *events.Event) bool {

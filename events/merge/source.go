@@ -34,8 +34,9 @@ type Source struct {
 	// the monotonic clock; nil: none.
 	Lost func(from, to uint64) uint64
 	// Selects says whether the recording's selection surely takes a packet that
-	// comes in with these headers; nil: it takes all.
-	Selects func(*events.Header) bool
+	// comes in with these headers, whenever that is between two moments in ns on the
+	// monotonic clock; nil: it takes all.
+	Selects func(h *events.Header, from, to uint64) bool
 	// Each hands out the node's traversals, made with events.Config.Wires: the
 	// same ones in the same order each time, in order of time as far as that goes.
 	Each func(out func(*events.Traversal)) error
@@ -111,9 +112,18 @@ func (s *Source) lost(from, to int64) bool {
 	if s.Lost == nil {
 		return false
 	}
-	base := s.wall(s.Start)
-	mono := func(wall int64) uint64 { return uint64(max(int64(s.Start)+wall-base, 0)) } //nolint:gosec // not negative
-	return s.Lost(mono(from), mono(to)) > 0
+	return s.Lost(s.mono(from), s.mono(to)) > 0
+}
+
+// selects says whether the recording surely has a packet that came in between two
+// moments of its wall clock.
+func (s *Source) selects(h *events.Header, from, to int64) bool {
+	return s.Selects == nil || s.Selects(h, s.mono(from), s.mono(to))
+}
+
+// mono is a moment of its wall clock on the monotonic one.
+func (s *Source) mono(wall int64) uint64 {
+	return uint64(max(int64(s.Start)+wall-s.wall(s.Start), 0)) //nolint:gosec // not negative
 }
 
 // covers says whether all of a time of its wall clock is in the recording.
