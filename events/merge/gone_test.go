@@ -155,3 +155,33 @@ func TestClockSet(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestSelectsWhen: what a recording selected is asked for the moment at which the
+// packet should have come, on that node's clock.
+func TestSelectsWhen(t *testing.T) {
+	for what, k := range skews {
+		t.Run(what, func(t *testing.T) {
+			s := newSim(3, skew{}, k)
+			s.warm(40)
+			lost := s.next
+			s.next++
+			h := header(0, 1, 7777, protoTCP)
+			h.IPID, h.Seq = 4242, 4242
+			at := s.nodes[0].last + 10e6
+			s.part(0, lost, 0, at, &h, 99, false)
+			src := s.sources()
+			asked := 0
+			src[1].Selects = func(h *events.Header, from, to uint64) bool {
+				asked++
+				if is := k.mono(at); h.Seq != 4242 || from > is || to < is || to-from > uint64(time.Second) {
+					t.Errorf("asked for %d to %d, and it is %d", from, to, is)
+				}
+				return false
+			}
+			_, r := mergeAll(t, src...)
+			if asked != 1 || r.NeverArrived != 0 || r.Uncovered != 1 {
+				t.Errorf("asked %d times; %+v", asked, r)
+			}
+		})
+	}
+}

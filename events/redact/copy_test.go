@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
 	"github.com/stackhop/stackhop/events/record"
 )
 
@@ -24,7 +25,8 @@ func recorded(t testing.TB, c *events.Capture, r *Redactor) []byte {
 	t.Helper()
 	m := record.Meta{
 		Tool: "test", Kernel: c.Header.Kernel, Node: "n1.acme.example", BootID: "0a6f2b1c-boot", RunID: "0a6f2b1c-run",
-		Args: []string{"stackhop", "record", "--to", "svc/acme/web"}, Filter: "host 172.23.96.23", HasFunctions: true, SnapLen: 96,
+		Args: []string{"stackhop", "record", "--to", "svc/acme/web"}, Filter: "host 172.23.96.23 and (dst in --to or src in svc/acme/shop:80)",
+		Selection: []string{"--to", "svc/acme/web:80", "tcp"}, HasFunctions: true, SnapLen: 96,
 		Clock: record.ClockPair{Mono: 1, Real: 2},
 	}
 	for _, h := range c.Header.Hooks {
@@ -39,6 +41,14 @@ func recorded(t testing.TB, c *events.Capture, r *Redactor) []byte {
 	w, err := record.NewWriter(&out, &m)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range testSets() {
+		if r != nil {
+			break // Recorder is told of pseudonyms
+		}
+		if err := w.SetChange(s); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := events.NewStitcher(events.Config{Hooks: c.Hooks, Names: w.Names(names), HasFunctions: true}, func(*events.Traversal) {})
 	for i := range c.Events {
@@ -61,6 +71,22 @@ func recorded(t testing.TB, c *events.Capture, r *Redactor) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// testSets are changes of a set with the ends of the captures.
+func testSets() []*record.SetChange {
+	end := func(s string) record.Member {
+		var m record.Member
+		if err := m.UnmarshalText([]byte(s)); err != nil {
+			panic(err)
+		}
+		return m
+	}
+	return []*record.SetChange{
+		{Set: "--to", Whole: true, Add: []record.Member{end("192.168.13.23:80"), end("172.23.96.163:8080"), end("172.23.96.23")}},
+		{Set: "--to", From: 5e9, By: 6e9, Add: []record.Member{end("172.23.96.24")}, Del: []record.Member{end("172.23.96.23")}},
+		{Set: "svc/acme/shop:80", Whole: true},
+	}
 }
 
 func testFacts() *record.Facts {
@@ -86,6 +112,7 @@ type replay struct {
 	text   bytes.Buffer
 	raw    bytes.Buffer
 	events int
+	sets   record.SetHistory
 }
 
 func (p *replay) Event(e *events.Event) {
@@ -97,6 +124,10 @@ func (p *replay) Tick(now uint64)         { p.s.Advance(now) }
 func (p *replay) Name(n *record.Name)     { p.json(n) }
 func (p *replay) Facts(f *record.Facts)   { p.json(f) }
 func (p *replay) Status(s *record.Status) { p.json(s) }
+func (p *replay) SetChange(c *record.SetChange) {
+	p.json(c)
+	p.sets.Put(c)
+}
 func (p *replay) json(v any) {
 	b, _ := json.Marshal(v)
 	p.text.Write(b)
@@ -160,7 +191,39 @@ func TestCopy(t *testing.T) {
 				}
 				checkEnds(t, New(Key{4}), was.all[i], is.all[i])
 			}
+			if how == "afterwards" {
+				checkSets(t, New(Key{4}), rd.Meta(), &is.sets)
+			}
 		}
+	}
+}
+
+// checkSets: the pseudonyms are members when the originals were, of the sets that
+// the filter has.
+func checkSets(t *testing.T, r *Redactor, m *record.Meta, sets *record.SetHistory) {
+	t.Helper()
+	x, err := pcapexpr.ParseSets(m.Filter)
+	if err != nil || len(x.Sets()) != 2 || x.Sets()[0].Name() != "--to" {
+		t.Fatalf("filter %q: %v", m.Filter, err)
+	}
+	for _, tt := range []struct {
+		at  uint64
+		end string
+		is  bool
+	}{
+		{1e9, "192.168.13.23:80", true}, {8e9, "192.168.13.23:80", true}, {1e9, "172.23.96.23:0", true}, {8e9, "172.23.96.23:0", false},
+		{1e9, "172.23.96.24:0", false}, {8e9, "172.23.96.24:0", true},
+	} {
+		then, ok := sets.At("--to", tt.at, tt.at)
+		if !ok || then.Has(r.AddrPort(netip.MustParseAddrPort(tt.end))) != tt.is {
+			t.Errorf("at %d %s: known %v, want %v", tt.at, tt.end, ok, tt.is)
+		}
+	}
+	if _, ok := sets.At(x.Sets()[1].Name(), 1e9, 1e9); !ok {
+		t.Errorf("nothing is known of %q", x.Sets()[1].Name())
+	}
+	if len(m.Selection) != 3 || m.Selection[0] != "--to" || !strings.HasPrefix(m.Selection[1], "svc/") || !strings.HasSuffix(m.Selection[1], ":80") || m.Selection[2] != "tcp" {
+		t.Errorf("selection %q", m.Selection)
 	}
 }
 
@@ -172,6 +235,9 @@ func TestCopyOfPart(t *testing.T) {
 		t.Error("a recording that was cut has no damage")
 	}
 	p, rd := replayed(t, out.Bytes())
+	if _, known := p.sets.At("--to", 1e9, 1e9); known {
+		t.Error("the copy knows of the sets, of which a part may be missing in the original")
+	}
 	if rd.End() != nil || p.events != len(c.Events) {
 		t.Errorf("%d events, end %v", p.events, rd.End())
 	}

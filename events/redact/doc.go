@@ -51,6 +51,8 @@
 //     IP options are cleared, TCP options other than MSS, window scale, SACK and
 //     timestamps are overwritten, IPv6 options are padding afterwards. What is
 //     not understood is dropped.
+//   - Members of the selection's sets: as their addresses and ports. Where the
+//     recording is damaged the copy says that nothing is known of them.
 //   - Boot and run ids: other ids. Command lines and filters: words of the tool's
 //     own languages stay, addresses and names become pseudonyms, and what follows
 //     "--" is left out.
