@@ -4,6 +4,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 	"net/netip"
 	"os"
@@ -128,5 +129,47 @@ func FuzzBlocks(f *testing.F) {
 			return
 		}
 		fuzzRead(t, p.pack(bytes.Clone(meta), kind(k), raw))
+	})
+}
+
+// FuzzSets: nothing that a block of sets says is known for longer than it is told,
+// and it is written as it was read.
+func FuzzSets(f *testing.F) {
+	for _, s := range []string{
+		`{"set":"x","whole":true,"add":["10.0.0.1","[2001:db8::1]:80"]}`,
+		`{"set":"x","whole":true}` + "\n" + `{"set":"x","from":5000000000,"by":6000000000,"add":["10.0.0.1"]}` + "\n" + `{"set":"x","from":9000000000,"untold":true}`,
+		`{"set":"x","whole":true,"add":["10.0.0.1"]}` + "\n" + `{"set":"x","from":5,"by":5,"del":["10.0.0.1","10.0.0.1"]}`,
+	} {
+		f.Add([]byte(s), uint64(7e9))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, at uint64) {
+		var h SetHistory
+		_ = parseSets(raw, func(c *SetChange) {
+			h.Put(c)
+			line, err := json.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := parseSets(line, func(again *SetChange) {
+				if text, _ := json.Marshal(again); !bytes.Equal(text, line) {
+					t.Fatalf("%s became %s", line, text)
+				}
+			}); err != nil && len(line) < maxLine {
+				t.Fatalf("%s: %v", line, err)
+			}
+			if _, ok := h.At(string(c.Set), at, at); ok && c.Untold && at >= c.From {
+				t.Fatalf("%s, but it is known at %d", line, at)
+			}
+		})
+		size := 0
+		for name, s := range h.sets {
+			size += s.size
+			if then, ok := h.At(name, at, at); ok && !s.epochs[then.at].told {
+				t.Fatalf("what is untold of %q is known", name)
+			}
+		}
+		if size < 0 || size > len(raw) || len(h.sets) > maxSets {
+			t.Fatalf("%d members of %d sets", size, len(h.sets))
+		}
 	})
 }
