@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,40 @@ func TestNeverArrived(t *testing.T) {
 				t.Errorf("%d are said never to have arrived, want %d\n%s", n, tt.gone, w.stderr.String())
 			}
 		})
+	}
+}
+
+// TestNeverArrivedDamaged: what was in a damaged place of the other recording is not
+// said never to have arrived; what is missing elsewhere in it is.
+func TestNeverArrivedDamaged(t *testing.T) {
+	n1 := recordRounds(t, "n1", all, nil, "--all")
+	c := readCapture(t, "6.12-case5")
+	// Of n2's rounds one is missing, 25 s behind the first, and another is damaged.
+	path := recordRounds(t, "n2", func(r int, e *events.Event) bool { return r != 5 || c.Names.Namespace(e.Netns).Node != "n2" }, nil, "--all")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const kindEvents, header = 3, 20
+	damaged, packets := false, 0
+	for at := 16; at < len(data); at += header + int(binary.LittleEndian.Uint32(data[at+8:])) {
+		if size := binary.LittleEndian.Uint32(data[at+8:]); data[at+4] == kindEvents && size > 200 {
+			if packets++; packets == 3 {
+				data[at+header] ^= 1
+				damaged = true
+			}
+		}
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil || !damaged {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.run("replay", n1, path)
+	if n := strings.Count(w.stdout.String(), "never arrived at"); n != 4 {
+		t.Errorf("%d are said never to have arrived, want 4\n%s", n, w.stderr.String())
+	}
+	if n := strings.Count(w.stdout.String(), "not whole at that time"); n != 4 {
+		t.Errorf("%d were in the damaged place, want 4\n%s", n, w.stdout.String())
 	}
 }
 

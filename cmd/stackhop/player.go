@@ -36,7 +36,7 @@ type player struct {
 	stitcher  *events.Stitcher
 	before    int                     // number of the part read before
 	matched   map[uint64]struct{}     // packets that match filter
-	gapFrom   uint64                  // ns: when what was left out began; 0: nothing was just now
+	gapFrom   uint64                  // ns: when what was left out, or lost, began; 0: nothing was just now
 	addresses map[devKey][]netip.Addr // of devices
 	err       error
 }
@@ -136,6 +136,18 @@ func (p *player) finish() error {
 func (p *player) gap() {
 	p.stitcher.Flush()
 	p.gapFrom = p.out.last
+}
+
+// Damaged is where something was lost of the recording: events, or what tells that
+// the recorder lost some since it told of that before.
+func (p *player) Damaged(*record.Damage) {
+	from := p.out.first
+	if n := len(p.out.clocks); n > 0 {
+		from = p.out.clocks[n-1].Mono
+	}
+	if p.gapFrom == 0 {
+		p.gapFrom = max(1, min(from, p.out.last))
+	}
 }
 
 // errEnough ends a replay early: enough was shown.

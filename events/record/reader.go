@@ -36,6 +36,8 @@ type (
 	StatusSink interface{ Status(*Status) }
 	// FactsSink takes facts, each once; Reader.Facts has all of them.
 	FactsSink interface{ Facts(*Facts) }
+	// DamageSink is told of damage where it is, between what comes before and behind.
+	DamageSink interface{ Damaged(*Damage) }
 	// SetSink takes changes of the selection's sets, see SetHistory.
 	SetSink interface{ SetChange(*SetChange) }
 	// NameSink takes names, each before the item from which on it is in force.
@@ -190,6 +192,9 @@ func (r *Reader) setMeta(raw []byte) error {
 
 // damaged notes damage.
 func (r *Reader) damaged(d *Damage) {
+	if s, ok := r.sink.(DamageSink); ok {
+		s.Damaged(d)
+	}
 	if len(r.damage) >= maxDamages {
 		r.more++
 		return
