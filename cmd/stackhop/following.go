@@ -94,6 +94,7 @@ type follower struct {
 	sets    []*namedSet
 	warn    func(string)
 	told    *setLog // nil: nobody writes it down
+	failed  bool    // the kernel was not told the last time
 }
 
 // run brings changes to the tracer until ctx ends.
@@ -125,7 +126,11 @@ func (f *follower) update(tr liveTracer) {
 	if err != nil {
 		f.warn(fmt.Sprintf("the selection does not follow the names: %v", err))
 	}
-	f.told.end(tr, f.sets, err)
+	if f.failed {
+		changed = f.sets // whichever it was that the kernel does not know
+	}
+	f.failed = err != nil
+	f.told.end(tr, changed, err)
 }
 
 // follow keeps the selection as the names say until ctx ends.

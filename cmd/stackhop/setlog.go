@@ -30,9 +30,9 @@ func (l *setLog) begin(tr liveTracer, changed []*namedSet) {
 	l.changing, l.since = changed, tr.Now().Mono
 }
 
-// end says that the kernel was told the members of all sets. If that failed nobody
+// end says that the kernel was told the members of these sets. If that failed nobody
 // knows which of them it goes by, until it is told the next time.
-func (l *setLog) end(tr liveTracer, sets []*namedSet, err error) {
+func (l *setLog) end(tr liveTracer, told []*namedSet, err error) {
 	if l == nil {
 		return
 	}
@@ -44,7 +44,7 @@ func (l *setLog) end(tr liveTracer, sets []*namedSet, err error) {
 	}
 	l.changing = nil
 	by := tr.Now().Mono
-	for _, s := range sets {
+	for _, s := range told {
 		l.list = append(l.list, record.SetState{Set: s.Name(), From: l.since, By: by, Members: s.ends()})
 	}
 }
