@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,7 @@ func testTrace(t *testing.T, c *cluster) {
 	toService(t, byName, client, vip, pods["cart-b"].ip+":8080 on n1 ready")
 	killed(t, c, byName, pods)
 	replayed(t, byName, pods, file)
+	membersTold(t, file, pods)
 }
 
 // toService sends datagrams to a service until its endpoints are as they should be.
@@ -256,6 +258,53 @@ func (e *endpointsTold) Name(name *record.Name) {
 		*e = append(*e, fmt.Sprintf("%s %s %s %s %s %s", f.Name, f.Port, at.Addr, at.Node, at.Zone, at.Condition()))
 	}
 }
+
+// membersTold: the recording tells which endpoints the service had, and when.
+func membersTold(t *testing.T, file string, pods map[string]*testPod) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := record.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m members
+	if err := in.Run(&m); err != nil {
+		t.Fatal(err)
+	}
+	for when, at := range map[string]uint64{"cart-a": m.first, "cart-b": m.last} {
+		from, ok := m.At("--from", at, at)
+		to, also := m.At("--to", at, at)
+		if !ok || !also {
+			t.Errorf("while it was %s: known %t and %t", when, ok, also)
+			continue
+		}
+		if client := netip.MustParseAddr(pods["client"].ip); !from.Has(netip.AddrPortFrom(client, 0)) {
+			t.Errorf("while it was %s the client was not the client", when)
+		}
+		for _, name := range []string{"cart-a", "cart-b"} {
+			if to.Has(netip.AddrPortFrom(netip.MustParseAddr(pods[name].ip), 8080)) != (name == when) {
+				t.Errorf("while it was %s, %s is not told right", when, name)
+			}
+		}
+	}
+}
+
+// members are what a recording tells of the selection's sets.
+type members struct {
+	record.SetHistory
+	first, last uint64
+}
+
+func (m *members) Event(*events.Event) {}
+func (m *members) Tick(now uint64) {
+	if m.first == 0 {
+		m.first = now
+	}
+	m.last = now
+}
+func (m *members) SetChange(c *record.SetChange) { m.Put(c) }
 
 // named collects the pods and services that a recording names.
 type named []string
