@@ -135,7 +135,9 @@ func (p *player) finish() error {
 // has nothing to do with what comes.
 func (p *player) gap() {
 	p.stitcher.Flush()
-	p.gapFrom = p.out.last
+	if p.gapFrom == 0 {
+		p.gapFrom = p.out.last
+	}
 }
 
 // Damaged is where something was lost of the recording: events, or what tells that
