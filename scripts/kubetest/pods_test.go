@@ -23,6 +23,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/scripts/internal/apitest"
 )
 
 // A testPod is a network namespace with an address on a bridge that leads
@@ -151,7 +152,7 @@ var stackhop = sync.OnceValues(func() (string, error) {
 // A run is the tool at work, its output in files.
 type run struct {
 	t       *testing.T
-	process *process // standard error is in its log
+	process *apitest.Process // standard error is in its log
 	stdout  string
 }
 
@@ -167,12 +168,12 @@ func startRun(t *testing.T, args ...string) *run {
 	ready := filepath.Join(dir, "ready")
 	// The shell becomes the tool.
 	script := `out=$1; shift; exec "$@" >"$out"`
-	r.process = startProcess(t, filepath.Join(dir, "stderr"), "sh",
+	r.process = apitest.StartProcess(t, filepath.Join(dir, "stderr"), "sh",
 		append([]string{"-c", script, "sh", r.stdout, binary}, append(args, "-o", "json", "--hooks", "tracepoints", "--ready-file", ready)...)...)
-	eventually(t, "stackhop is ready", func() bool {
+	apitest.Eventually(t, "stackhop is ready", func() bool {
 		select {
-		case <-r.process.done:
-			t.Fatalf("stackhop ended: %v\n%s", r.process.err, r.process.tail())
+		case <-r.process.Done:
+			t.Fatalf("stackhop ended: %v\n%s", r.process.Err, r.process.Tail())
 		default:
 		}
 		_, err := os.Stat(ready)
@@ -204,18 +205,18 @@ func (r *run) seen() (all []*events.Traversal) {
 // stop ends the run as Ctrl-C does, and returns what it said.
 func (r *run) stop() string {
 	r.t.Helper()
-	if err := r.process.cmd.Process.Signal(syscall.SIGINT); err != nil {
+	if err := r.process.Cmd.Process.Signal(syscall.SIGINT); err != nil {
 		r.t.Fatal(err)
 	}
 	select {
-	case <-r.process.done:
-	case <-time.After(patience):
-		r.t.Fatalf("it does not end: %s", r.process.tail())
+	case <-r.process.Done:
+	case <-time.After(apitest.Patience):
+		r.t.Fatalf("it does not end: %s", r.process.Tail())
 	}
-	if r.process.err != nil {
-		r.t.Errorf("stackhop: %v", r.process.err)
+	if r.process.Err != nil {
+		r.t.Errorf("stackhop: %v", r.process.Err)
 	}
-	text, err := os.ReadFile(r.process.log)
+	text, err := os.ReadFile(r.process.Log)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stackhop/stackhop/scripts/internal/apitest"
 )
 
 // proxy passes TCP connections to the API server, slowly or not at all.
@@ -26,13 +28,13 @@ type proxy struct {
 	open  map[net.Conn]bool
 }
 
-func startProxy(t *testing.T, c *cluster) *proxy {
+func startProxy(t *testing.T, c *apitest.Cluster) *proxy {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, target: fmt.Sprintf("127.0.0.1:%d", c.apiPort), ctx: t.Context(), open: map[net.Conn]bool{}}
+	p := &proxy{listener: l, target: fmt.Sprintf("127.0.0.1:%d", c.APIPort), ctx: t.Context(), open: map[net.Conn]bool{}}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

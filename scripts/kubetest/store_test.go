@@ -14,6 +14,7 @@ import (
 
 	"github.com/stackhop/stackhop/kube"
 	"github.com/stackhop/stackhop/kube/api"
+	"github.com/stackhop/stackhop/scripts/internal/apitest"
 )
 
 // store is a kube.Store that remembers what a source told.
@@ -135,5 +136,5 @@ func sourceInto(t *testing.T, cfg api.Config, into kube.Store, warn func(string)
 // current waits until the source says so.
 func current(t *testing.T, s *store) {
 	t.Helper()
-	eventually(t, "the source is current", func() bool { return s.state() == kube.Current })
+	apitest.Eventually(t, "the source is current", func() bool { return s.state() == kube.Current })
 }

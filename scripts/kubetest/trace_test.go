@@ -23,6 +23,7 @@ import (
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/record"
+	"github.com/stackhop/stackhop/scripts/internal/apitest"
 )
 
 // what tells a packet of the test from others.
@@ -41,34 +42,34 @@ func whats(all []*events.Traversal) (list []string) {
 // Names select what their addresses select, are in every line, follow the
 // endpoints of a service, and outlive the server. A recording keeps those that
 // its packets touched, and no others.
-func testTrace(t *testing.T, c *cluster) {
-	k := c.client(t)
+func testTrace(t *testing.T, c *apitest.Cluster) {
+	k := c.Client(t)
 	pods := startPods(t, "client", "cart-a", "cart-b", "other")
 	for _, name := range []string{"client", "cart-a", "cart-b"} {
-		createPod(t, k, "shop", name, "n1", pods[name].ip)
+		apitest.CreatePod(t, k, "shop", name, "n1", pods[name].ip)
 	}
-	createNamespace(t, k, "test")
+	apitest.CreateNamespace(t, k, "test")
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
-	createNode(t, k, host, "10.2.0.0/24", "192.0.2.2") // where the tool runs
-	createPod(t, k, "test", "other", "n1", pods["other"].ip)
+	apitest.CreateNode(t, k, host, "10.2.0.0/24", "192.0.2.2") // where the tool runs
+	apitest.CreatePod(t, k, "test", "other", "n1", pods["other"].ip)
 	udp := func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolUDP }
-	vip := createService(t, k, "shop", "cart", udp).Spec.ClusterIP
-	endpoint := newEndpoint(pods["cart-a"].ip, "n1", "cart-a")
-	endpoint.Zone = ptr("zone-a")
-	slice := newSlice("shop", "cart", endpoint, discoveryv1.Endpoint{
-		Addresses: []string{"10.201.0.200"}, NodeName: ptr("n2"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "cart-far"},
-		Conditions: discoveryv1.EndpointConditions{Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true)},
+	vip := apitest.CreateService(t, k, "shop", "cart", udp).Spec.ClusterIP
+	endpoint := apitest.NewEndpoint(pods["cart-a"].ip, "n1", "cart-a")
+	endpoint.Zone = apitest.Ptr("zone-a")
+	slice := apitest.NewSlice("shop", "cart", endpoint, discoveryv1.Endpoint{
+		Addresses: []string{"10.201.0.200"}, NodeName: apitest.Ptr("n2"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "cart-far"},
+		Conditions: discoveryv1.EndpointConditions{Ready: apitest.Ptr(false), Serving: apitest.Ptr(true), Terminating: apitest.Ptr(true)},
 	})
-	slice.Ports[0].Protocol = ptr(corev1.ProtocolUDP)
-	slice = createSlice(t, k, slice)
-	createService(t, k, "test", "unseen", udp)
-	createSlice(t, k, newSlice("test", "unseen", newEndpoint(pods["other"].ip, "n1", "other")))
+	slice.Ports[0].Protocol = apitest.Ptr(corev1.ProtocolUDP)
+	slice = apitest.CreateSlice(t, k, slice)
+	apitest.CreateService(t, k, "test", "unseen", udp)
+	apitest.CreateSlice(t, k, apitest.NewSlice("test", "unseen", apitest.NewEndpoint(pods["other"].ip, "n1", "other")))
 	pods["client"].leadTo(t, vip, pods["cart-a"])
 
-	config := c.kubeconfig(t, c.url(), "", token(adminToken))
+	config := c.Kubeconfig(t, c.URL(), "", apitest.Token(apitest.AdminToken))
 	file := filepath.Join(t.TempDir(), "x.hop")
 	byName := startRun(t, "record", "-w", file, "--print", "--kubeconfig", config, "--from", "pod/shop/client", "--to", "svc/shop/cart:80")
 	byAddress := startRun(t, "trace", "--no-kube", fmt.Sprintf("udp and host %s and host %s and port 8080", pods["client"].ip, pods["cart-a"].ip))
@@ -84,7 +85,7 @@ func testTrace(t *testing.T, c *cluster) {
 			t.Logf("by name %q\nby address %q", whats(byName.seen()), whats(byAddress.seen()))
 		}
 	}()
-	eventually(t, "both see the ten packets", func() bool { return len(byName.seen()) >= 10 && len(byAddress.seen()) >= 10 })
+	apitest.Eventually(t, "both see the ten packets", func() bool { return len(byName.seen()) >= 10 && len(byAddress.seen()) >= 10 })
 	if names, addresses := whats(byName.seen()), whats(byAddress.seen()); !slices.Equal(names, addresses) || len(names) != 10 {
 		t.Errorf("by name %q\nby address %q", names, addresses)
 	}
@@ -109,7 +110,7 @@ func testTrace(t *testing.T, c *cluster) {
 func toService(t *testing.T, r *run, conn *net.UDPConn, vip, want string) {
 	t.Helper()
 	last := ""
-	eventually(t, "a packet to the service, with its endpoints", func() bool {
+	apitest.Eventually(t, "a packet to the service, with its endpoints", func() bool {
 		if _, err := conn.WriteTo(make([]byte, 50), &net.UDPAddr{IP: net.ParseIP(vip), Port: 80}); err != nil {
 			t.Fatal(err)
 		}
@@ -128,13 +129,13 @@ func port(addr string) int {
 }
 
 // followed: the service's endpoint becomes another one.
-func followed(t *testing.T, c *cluster, r *run, pods map[string]*testPod, slice *discoveryv1.EndpointSlice) {
-	slice.Endpoints = []discoveryv1.Endpoint{newEndpoint(pods["cart-b"].ip, "n1", "cart-b")}
-	if _, err := c.client(t).DiscoveryV1().EndpointSlices("shop").Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
+func followed(t *testing.T, c *apitest.Cluster, r *run, pods map[string]*testPod, slice *discoveryv1.EndpointSlice) {
+	slice.Endpoints = []discoveryv1.Endpoint{apitest.NewEndpoint(pods["cart-b"].ip, "n1", "cart-b")}
+	if _, err := c.Client(t).DiscoveryV1().EndpointSlices("shop").Update(t.Context(), slice, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	conn := pods["client"].listen(t, 0)
-	eventually(t, "the new endpoint is followed", func() bool {
+	apitest.Eventually(t, "the new endpoint is followed", func() bool {
 		send(t, conn, pods["cart-b"], 8080, 100, 1)
 		return slices.ContainsFunc(r.seen(), func(one *events.Traversal) bool { return one.Dst.Pod == "shop/cart-b" })
 	})
@@ -142,7 +143,7 @@ func followed(t *testing.T, c *cluster, r *run, pods map[string]*testPod, slice 
 	late := pods["client"].listen(t, 0)
 	send(t, late, pods["cart-a"], 8080, 100, 1)
 	send(t, conn, pods["cart-b"], 8080, 150, 1)
-	eventually(t, "the marker", func() bool {
+	apitest.Eventually(t, "the marker", func() bool {
 		return slices.ContainsFunc(r.seen(), func(one *events.Traversal) bool { return one.Length == 150+28 })
 	})
 	for _, one := range r.seen() {
@@ -153,12 +154,12 @@ func followed(t *testing.T, c *cluster, r *run, pods map[string]*testPod, slice 
 }
 
 // killed: the API server goes, the run goes on.
-func killed(t *testing.T, c *cluster, r *run, pods map[string]*testPod) {
+func killed(t *testing.T, c *apitest.Cluster, r *run, pods map[string]*testPod) {
 	const said = "as it last said"
-	c.killAPI()
-	defer c.startAPI(t)
+	c.KillAPI()
+	defer c.StartAPI(t)
 	conn := pods["client"].listen(t, 0)
-	eventually(t, "the loss is told", func() bool { return strings.Contains(r.process.tail(), said) })
+	apitest.Eventually(t, "the loss is told", func() bool { return strings.Contains(r.process.Tail(), said) })
 	const size, n = 600, 300
 	send(t, conn, pods["cart-b"], 8080, size, n)
 	count := func() (got int, stale bool) {
@@ -171,7 +172,7 @@ func killed(t *testing.T, c *cluster, r *run, pods map[string]*testPod) {
 		}
 		return got, stale
 	}
-	eventually(t, "all packets behind the loss", func() bool { got, _ := count(); return got >= n })
+	apitest.Eventually(t, "all packets behind the loss", func() bool { got, _ := count(); return got >= n })
 	stderr := r.stop()
 	if got, stale := count(); got != n || !stale {
 		t.Errorf("%d packets of %d, all with names that may be stale: %t", got, n, stale)
@@ -330,10 +331,10 @@ func (n *named) Name(name *record.Name) {
 }
 
 // A large cluster costs the tool little.
-func testTraceMany(t *testing.T, c *cluster) {
+func testTraceMany(t *testing.T, c *apitest.Cluster) {
 	const limit = 100 << 10 // KiB
-	r := startRun(t, "trace", "--kubeconfig", c.kubeconfig(t, c.url(), "", token(adminToken)), "--with", "svc/many/service-00007")
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.cmd.Process.Pid))
+	r := startRun(t, "trace", "--kubeconfig", c.Kubeconfig(t, c.URL(), "", apitest.Token(apitest.AdminToken)), "--with", "svc/many/service-00007")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

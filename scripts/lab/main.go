@@ -39,6 +39,7 @@ var commands = []struct {
 	{"runtime", "runtime up | pod | exec | rm: pods of a real container runtime (scripts/runtime); without more: how", cmdRuntime},
 	{"send", "send [flags] tcp|udp ADDR:PORT: messages to an echo server, each of which must come back", cmdSend},
 	{"exec", "exec NETNS COMMAND...: run a command in a namespace", cmdExec},
+	{"manifest", "manifest: print what an API server would know of the cluster", cmdManifest},
 	{"snapshot", "snapshot: print what of the kernel's state a tracer could leave behind", func([]string) error { return snapshot(os.Stdout) }},
 	{"pause", "", pause},
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
@@ -113,6 +114,14 @@ func cmdServe(args []string) error {
 		return serveDetached(*ready)
 	}
 	return serve(*ready)
+}
+
+func cmdManifest([]string) error {
+	m, err := clusterManifest()
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(m)
 }
 
 // cmdCase starts the client as a process of its pod; its output is this command's.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build kube
-
-package kubetest
+package apitest
 
 import (
 	"fmt"
@@ -15,11 +13,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// ptr is a pointer to v.
-func ptr[T any](v T) *T { return &v }
+// Ptr is a pointer to v.
+func Ptr[T any](v T) *T { return &v }
 
-// createNamespace creates one.
-func createNamespace(t *testing.T, k *kubernetes.Clientset, name string) {
+// CreateNamespace creates one.
+func CreateNamespace(t *testing.T, k *kubernetes.Clientset, name string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := k.CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{}); err != nil {
@@ -27,8 +25,8 @@ func createNamespace(t *testing.T, k *kubernetes.Clientset, name string) {
 	}
 }
 
-// createNode creates a node with its addresses.
-func createNode(t *testing.T, k *kubernetes.Clientset, name, podCIDR string, addrs ...string) {
+// CreateNode creates a node with its addresses.
+func CreateNode(t *testing.T, k *kubernetes.Clientset, name, podCIDR string, addrs ...string) {
 	t.Helper()
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: podCIDR, PodCIDRs: []string{podCIDR}}}
 	n, err := k.CoreV1().Nodes().Create(t.Context(), n, metav1.CreateOptions{})
@@ -44,18 +42,18 @@ func createNode(t *testing.T, k *kubernetes.Clientset, name, podCIDR string, add
 	}
 }
 
-// createPod creates a pod on a node with addresses, as a kubelet would have told them.
-func createPod(t *testing.T, k *kubernetes.Clientset, namespace, name, node string, addrs ...string) *corev1.Pod {
+// CreatePod creates a pod on a node with addresses, as a kubelet would have told them.
+func CreatePod(t *testing.T, k *kubernetes.Clientset, namespace, name, node string, addrs ...string) *corev1.Pod {
 	t.Helper()
-	p, err := tryCreatePod(t, k, namespace, name, node, addrs...)
+	p, err := TryCreatePod(t, k, namespace, name, node, addrs...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// tryCreatePod is createPod for goroutines, which must not end the test.
-func tryCreatePod(t *testing.T, k *kubernetes.Clientset, namespace, name, node string, addrs ...string) (*corev1.Pod, error) {
+// TryCreatePod is CreatePod for goroutines, which must not end the test.
+func TryCreatePod(t *testing.T, k *kubernetes.Clientset, namespace, name, node string, addrs ...string) (*corev1.Pod, error) {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": name}},
 		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "main", Image: "registry.example/app:1"}}},
@@ -64,11 +62,11 @@ func tryCreatePod(t *testing.T, k *kubernetes.Clientset, namespace, name, node s
 	if err != nil {
 		return nil, err
 	}
-	return trySetPod(t, k, p, corev1.PodRunning, addrs...)
+	return TrySetPod(t, k, p, corev1.PodRunning, addrs...)
 }
 
-// trySetPod sets a pod's phase and addresses.
-func trySetPod(t *testing.T, k *kubernetes.Clientset, p *corev1.Pod, phase corev1.PodPhase, addrs ...string) (*corev1.Pod, error) {
+// TrySetPod sets a pod's phase and addresses.
+func TrySetPod(t *testing.T, k *kubernetes.Clientset, p *corev1.Pod, phase corev1.PodPhase, addrs ...string) (*corev1.Pod, error) {
 	p.Status.Phase = phase
 	p.Status.PodIP, p.Status.PodIPs = "", nil
 	for _, a := range addrs {
@@ -81,18 +79,19 @@ func trySetPod(t *testing.T, k *kubernetes.Clientset, p *corev1.Pod, phase corev
 	return k.CoreV1().Pods(p.Namespace).UpdateStatus(t.Context(), p, metav1.UpdateOptions{})
 }
 
-// createService creates a service as edit, which may be nil, makes it of one of
+// CreateService creates a service as edit, which may be nil, makes it of one of
 // type ClusterIP with port 80/TCP named http.
-func createService(t *testing.T, k *kubernetes.Clientset, namespace, name string, edit func(*corev1.Service)) *corev1.Service {
+func CreateService(t *testing.T, k *kubernetes.Clientset, namespace, name string, edit func(*corev1.Service)) *corev1.Service {
 	t.Helper()
-	s, err := tryCreateService(t, k, namespace, name, edit)
+	s, err := TryCreateService(t, k, namespace, name, edit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func tryCreateService(t *testing.T, k *kubernetes.Clientset, namespace, name string, edit func(*corev1.Service)) (*corev1.Service, error) {
+// TryCreateService is CreateService for goroutines.
+func TryCreateService(t *testing.T, k *kubernetes.Clientset, namespace, name string, edit func(*corev1.Service)) (*corev1.Service, error) {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
@@ -109,28 +108,28 @@ func tryCreateService(t *testing.T, k *kubernetes.Clientset, namespace, name str
 	return k.CoreV1().Services(namespace).UpdateStatus(t.Context(), s, metav1.UpdateOptions{})
 }
 
-// newSlice is an EndpointSlice of a service, port 8080/TCP named http.
-func newSlice(namespace, service string, endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+// NewSlice is an EndpointSlice of a service, port 8080/TCP named http.
+func NewSlice(namespace, service string, endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
 	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: service + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: service},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr(int32(8080)), Protocol: ptr(corev1.ProtocolTCP)}},
+		Ports:       []discoveryv1.EndpointPort{{Name: Ptr("http"), Port: Ptr(int32(8080)), Protocol: Ptr(corev1.ProtocolTCP)}},
 		Endpoints:   endpoints,
 	}
 }
 
-// newEndpoint is a ready endpoint that is a pod on a node.
-func newEndpoint(ip, node, pod string) discoveryv1.Endpoint {
+// NewEndpoint is a ready endpoint that is a pod on a node.
+func NewEndpoint(ip, node, pod string) discoveryv1.Endpoint {
 	return discoveryv1.Endpoint{
-		Addresses: []string{ip}, NodeName: ptr(node), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: pod},
-		Conditions: discoveryv1.EndpointConditions{Ready: ptr(true), Serving: ptr(true), Terminating: ptr(false)},
+		Addresses: []string{ip}, NodeName: Ptr(node), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: pod},
+		Conditions: discoveryv1.EndpointConditions{Ready: Ptr(true), Serving: Ptr(true), Terminating: Ptr(false)},
 	}
 }
 
-// createSlice creates a slice.
-func createSlice(t *testing.T, k *kubernetes.Clientset, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+// CreateSlice creates a slice.
+func CreateSlice(t *testing.T, k *kubernetes.Clientset, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	t.Helper()
 	s, err := k.DiscoveryV1().EndpointSlices(s.Namespace).Create(t.Context(), s, metav1.CreateOptions{})
 	if err != nil {
@@ -139,19 +138,19 @@ func createSlice(t *testing.T, k *kubernetes.Clientset, s *discoveryv1.EndpointS
 	return s
 }
 
-// deletePod deletes a pod at once.
-func deletePod(t *testing.T, k *kubernetes.Clientset, namespace, name string) {
+// DeletePod deletes a pod at once.
+func DeletePod(t *testing.T, k *kubernetes.Clientset, namespace, name string) {
 	t.Helper()
-	if err := k.CoreV1().Pods(namespace).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: ptr(int64(0))}); err != nil {
+	if err := k.CoreV1().Pods(namespace).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: Ptr(int64(0))}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// populate creates many pods and services, each with a slice that has five of
+// Populate creates many pods and services, each with a slice that has five of
 // the pods, side by side.
-func populate(t *testing.T, k *kubernetes.Clientset, namespace string, pods, services int) {
+func Populate(t *testing.T, k *kubernetes.Clientset, namespace string, pods, services int) {
 	t.Helper()
-	createNamespace(t, k, namespace)
+	CreateNamespace(t, k, namespace)
 	ip := func(n int) string { return fmt.Sprintf("10.%d.%d.%d", 128+n/65536, n/256%256, n%256) }
 	node := func(n int) string { return fmt.Sprintf("node-%d", n%100) }
 	work := make(chan func() error)
@@ -167,22 +166,22 @@ func populate(t *testing.T, k *kubernetes.Clientset, namespace string, pods, ser
 	}
 	for n := range pods {
 		work <- func() error {
-			_, err := tryCreatePod(t, k, namespace, fmt.Sprintf("deployment-6d4cf56db6-%05d", n), node(n), ip(n))
+			_, err := TryCreatePod(t, k, namespace, fmt.Sprintf("deployment-6d4cf56db6-%05d", n), node(n), ip(n))
 			return err
 		}
 	}
 	for n := range services {
 		work <- func() error {
 			name := fmt.Sprintf("service-%05d", n)
-			if _, err := tryCreateService(t, k, namespace, name, nil); err != nil {
+			if _, err := TryCreateService(t, k, namespace, name, nil); err != nil {
 				return err
 			}
 			var endpoints []discoveryv1.Endpoint
 			for i := range 5 {
 				at := (n*5 + i) % pods
-				endpoints = append(endpoints, newEndpoint(ip(at), node(at), fmt.Sprintf("deployment-6d4cf56db6-%05d", at)))
+				endpoints = append(endpoints, NewEndpoint(ip(at), node(at), fmt.Sprintf("deployment-6d4cf56db6-%05d", at)))
 			}
-			_, err := k.DiscoveryV1().EndpointSlices(namespace).Create(t.Context(), newSlice(namespace, name, endpoints...), metav1.CreateOptions{})
+			_, err := k.DiscoveryV1().EndpointSlices(namespace).Create(t.Context(), NewSlice(namespace, name, endpoints...), metav1.CreateOptions{})
 			return err
 		}
 	}
