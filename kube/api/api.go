@@ -10,6 +10,9 @@
 // has to be told here. Nor are its credential plugins: they write to the
 // terminal, and one that hangs could not be ended.
 //
+// A file with a token is read again once a minute, and when the server refuses the
+// token that it had; other files of a configuration are read once.
+//
 // A connection that dies in silence is noticed after 45 s, when HTTP/2's pings
 // have not been answered.
 package api
@@ -78,6 +81,7 @@ func New(cfg Config, store kube.Store) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	rereadToken(rc)
 	base, err := newTransport(rc, plug)
 	if err != nil {
 		return nil, err
@@ -130,6 +134,17 @@ func load(cfg Config) (rc *rest.Config, namespace string, err error) {
 	rc.QPS = -1 // each watcher waits by itself
 	rc.WarningHandler = rest.NoWarnings{}
 	return rc, namespace, nil
+}
+
+// rereadToken takes a file with a token out of a configuration, and reads it itself.
+// The library reads it once a minute, also when the server has refused what it holds.
+func rereadToken(rc *rest.Config) {
+	if rc.BearerTokenFile == "" {
+		return
+	}
+	source := transport.NewCachedFileTokenSource(rc.BearerTokenFile)
+	rc.Wrap(transport.ResettableTokenSourceWrapTransport(source))
+	rc.BearerToken, rc.BearerTokenFile = "", ""
 }
 
 func newTransport(rc *rest.Config, plug *plugin) (http.RoundTripper, error) {

@@ -56,6 +56,25 @@ func TestPlugin(t *testing.T) {
 	}
 }
 
+// A file with a token is read again when the server refuses what was in it.
+func TestTokenFile(t *testing.T) {
+	f := newFake(t, true)
+	f.when(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Header.Get("Authorization") != "Bearer new" && status(w, 401, "Unauthorized")
+	})
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old")
+	b, _ := start(t, Config{Kubeconfig: kubeconfig(t, f.URL, insecure, fmt.Sprintf(`{"tokenFile":%q}`, file))})
+	eventually(t, "the old token is refused", func() bool { return len(b.warnings()) > 0 })
+	write("new")
+	eventually(t, "current with the new token", func() bool { return b.state() == kube.Current })
+}
+
 // A plugin that does not work costs one warning, and nothing on standard error.
 func TestPluginTrouble(t *testing.T) {
 	tests := []struct{ name, script, more, warning string }{
