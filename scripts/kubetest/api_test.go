@@ -334,23 +334,9 @@ func testMany(t *testing.T, c *apitest.Cluster) {
 func TestForbidden(t *testing.T) {
 	c := apitest.Start(t, apitest.Config{Authorization: "RBAC"})
 	k := c.Client(t)
-	allow := func(name, group string, resources ...string) {
-		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{group}, Resources: resources, Verbs: []string{"get", "list", "watch"}},
-		}}
-		if _, err := k.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		binding := &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name}, Subjects: []rbacv1.Subject{{Kind: "User", Name: "user"}},
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-		}
-		if _, err := k.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	allow("some", "", "pods", "nodes")
-	allow("slices", "discovery.k8s.io", "endpointslices")
+	user := rbacv1.Subject{Kind: rbacv1.UserKind, Name: "user"}
+	allow(t, k, user, "", "pods", "nodes")
+	allow(t, k, user, "discovery.k8s.io", "endpointslices")
 	apitest.CreateNode(t, k, "n1", "10.1.0.0/24", "192.0.2.1")
 	s, _ := source(t, api.Config{Kubeconfig: c.Kubeconfig(t, c.URL(), "", apitest.Token(apitest.UserToken))})
 	apitest.Eventually(t, "current, and told", func() bool { return s.state() == kube.Current && len(s.said()) > 0 })
@@ -359,7 +345,7 @@ func TestForbidden(t *testing.T) {
 		t.Errorf("warnings: %q", w)
 	}
 	apitest.Eventually(t, "the node is told", func() (ok bool) { s.do(func() { _, ok = s.nodes["n1"] }); return ok })
-	allow("rest", "", "services")
+	allow(t, k, user, "", "services")
 	apitest.Eventually(t, "services are told once they are allowed", func() (ok bool) {
 		s.do(func() { _, ok = s.services["default/kubernetes"] })
 		return ok

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -159,6 +160,13 @@ type run struct {
 // startRun starts the tool with JSON output and waits until it is ready.
 func startRun(t *testing.T, args ...string) *run {
 	t.Helper()
+	return startRunIn(t, nil, args...)
+}
+
+// startRunIn is startRun for a tool that a command becomes, of which this is the
+// beginning.
+func startRunIn(t *testing.T, command []string, args ...string) *run {
+	t.Helper()
 	binary, err := stackhop()
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +177,8 @@ func startRun(t *testing.T, args ...string) *run {
 	// The shell becomes the tool.
 	script := `out=$1; shift; exec "$@" >"$out"`
 	r.process = apitest.StartProcess(t, filepath.Join(dir, "stderr"), "sh",
-		append([]string{"-c", script, "sh", r.stdout, binary}, append(args, "-o", "json", "--hooks", "tracepoints", "--ready-file", ready)...)...)
+		slices.Concat([]string{"-c", script, "sh", r.stdout}, command, []string{binary}, args,
+			[]string{"-o", "json", "--hooks", "tracepoints", "--ready-file", ready})...)
 	apitest.Eventually(t, "stackhop is ready", func() bool {
 		select {
 		case <-r.process.Done:

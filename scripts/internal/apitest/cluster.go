@@ -12,6 +12,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -169,6 +170,27 @@ func (c *Cluster) Kubeconfig(t *testing.T, url, ca, user string) string {
 		"clusters":[{"name":"test","cluster":{"server":%q,"certificate-authority":%q}}],
 		"users":[{"name":"test","user":%s}],
 		"contexts":[{"name":"test","context":{"cluster":"test","user":"test","namespace":"shop"}}]}`, url, ca, user)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// GuestKubeconfig writes the administrator's kubeconfig for a guest that reaches
+// this machine's port as 10.0.2.100 (scripts/vm -g). It needs no other file.
+func (c *Cluster) GuestKubeconfig(t *testing.T) string {
+	t.Helper()
+	ca, err := os.ReadFile(c.CA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	// The certificate is not made out to the address that the guest knows.
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"test",
+		"clusters":[{"name":"test","cluster":{"server":"https://10.0.2.100:%d","tls-server-name":"kubernetes.default.svc","certificate-authority-data":%q}}],
+		"users":[{"name":"test","user":%s}],
+		"contexts":[{"name":"test","context":{"cluster":"test","user":"test"}}]}`,
+		c.APIPort, base64.StdEncoding.EncodeToString(ca), Token(AdminToken))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
