@@ -37,6 +37,9 @@ var checks = []check{
 var apart = []check{
 	// Without the cluster, in a guest that has scripts/runtime's archive.
 	{"runtime", false, (*checker).containerRuntime},
+	// With the cluster, and an API server that knows it.
+	{"names", true, (*checker).apiNames},
+	{"many", true, (*checker).manyNames},
 }
 
 type check struct {

@@ -36,7 +36,7 @@ func (c *checker) nothing() error {
 	c.fact("%d packets sent and %d echoed at %.0f a second, and %d cases", report.Sent, report.Echoed, report.Rate, len(cases))
 	text := strings.Join(s.summary(), "\n")
 	const want = "0 packets matched with 0 events, 0 delivered to user space, 0 lost"
-	if !strings.Contains(text, want) || !strings.Contains(text, "0 traversals") || s.stdout.Len() > 0 {
+	if !strings.Contains(text, want) || !strings.Contains(text, "0 traversals") || len(s.stdout.Bytes()) > 0 {
 		return fmt.Errorf("want %q and no traversal: %s", want, text)
 	}
 	c.fact("%s", want)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,11 +54,32 @@ func findTool(path string) (tool, error) {
 // A session is one run of the tool that goes on until it is told to end.
 type session struct {
 	cmd            *exec.Cmd
-	stdout, stderr bytes.Buffer
+	stdout, stderr transcript
 	done           chan struct{} // closed when it has ended
 	err            error         // how it ended; valid then
 	timer          *time.Timer
 }
+
+// A transcript is what a program says; it may be read while it goes on.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// Bytes are those up to now.
+func (o *transcript) Bytes() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Clone(o.text.Bytes())
+}
+
+func (o *transcript) String() string { return string(o.Bytes()) }
 
 // begin starts `trace` with more arguments, without waiting for it.
 func (t tool) begin(args ...string) (*session, error) {
@@ -199,8 +221,18 @@ func (t tool) run(args ...string) (*session, error) {
 
 // traversals are what the tool has written. The session has ended.
 func (s *session) traversals() ([]*events.Traversal, error) {
+	return parseTraversals(s.stdout.Bytes())
+}
+
+// soFar are the traversals that a session which goes on has written whole.
+func (s *session) soFar() ([]*events.Traversal, error) {
+	text := s.stdout.Bytes()
+	return parseTraversals(text[:bytes.LastIndexByte(text, '\n')+1])
+}
+
+func parseTraversals(text []byte) ([]*events.Traversal, error) {
 	var all []*events.Traversal
-	in := bufio.NewReader(bytes.NewReader(s.stdout.Bytes()))
+	in := bufio.NewReader(bytes.NewReader(text))
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
 		if len(line) == 0 {
