@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
@@ -309,7 +310,11 @@ func withFunction(t *testing.T, name string, params []btf.FuncParam) *kernel {
 		t.Fatal(err)
 	}
 	k := &kernel{types: types}
-	k.symbols.Store(&symbols{module: map[string]string{name: ""}})
+	symbols, err := parseSymbols(strings.NewReader("10 t " + name + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.symbols.Store(symbols)
 	return k
 }
 

@@ -18,7 +18,7 @@ import (
 type kernel struct {
 	release string
 	symbols atomic.Pointer[symbols]
-	types   *btf.Spec
+	types   *btf.Spec // nil once dropTypes was called
 	cache   *btf.Cache
 	// trampolines says that fentry works here; checkFunctionHooks finds out.
 	trampolines bool
@@ -28,10 +28,9 @@ type kernel struct {
 var errNoBTF = errors.New("the kernel has no BTF (/sys/kernel/btf/vmlinux)")
 
 func readKernel() (*kernel, error) {
-	k := &kernel{release: release(), cache: btf.NewCache()}
-	var err error
-	if k.types, err = k.cache.Kernel(); err != nil {
-		return nil, fmt.Errorf("%w: stackhop needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian, Ubuntu, Fedora and RHEL kernels of the last years are): %w", errNoBTF, err)
+	k := &kernel{release: release()}
+	if err := k.readTypes(); err != nil {
+		return nil, err
 	}
 	symbols, err := readSymbols()
 	if err != nil {
@@ -40,6 +39,18 @@ func readKernel() (*kernel, error) {
 	k.symbols.Store(symbols)
 	return k, nil
 }
+
+// readTypes reads the types of the kernel, and of modules when they are asked for.
+func (k *kernel) readTypes() (err error) {
+	k.cache = btf.NewCache()
+	if k.types, err = k.cache.Kernel(); err != nil {
+		return fmt.Errorf("%w: stackhop needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (Debian, Ubuntu, Fedora and RHEL kernels of the last years are): %w", errNoBTF, err)
+	}
+	return nil
+}
+
+// dropTypes gives back the some 10 MB that types take. Only attaching needs them.
+func (k *kernel) dropTypes() { k.types, k.cache = nil, nil }
 
 func release() string {
 	var u unix.Utsname

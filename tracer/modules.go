@@ -8,8 +8,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-
-	"github.com/cilium/ebpf/btf"
 )
 
 // loadedModules lists the kernel's modules, as one string to compare.
@@ -39,7 +37,11 @@ func (t *Tracer) attachNew() {
 		return
 	}
 	t.kernel.symbols.Store(symbols)
-	t.kernel.cache = btf.NewCache() // the old one does not know the new module
+	if err := t.kernel.readTypes(); err != nil {
+		t.cfg.Warn(err.Error())
+		return
+	}
+	defer t.kernel.dropTypes()
 	// Rows are attached as new hooks, which take the place of the absent ones
 	// when they are finished: t.mu is not held for the seconds that this takes,
 	// and who reads the table never sees one half attached.

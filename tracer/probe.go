@@ -20,12 +20,12 @@ import (
 // kernels without kprobes and trampolines are told apart from what is merely
 // missing.
 func (k *kernel) checkFunctionHooks() error {
-	ferr := tryFunctionHook(ebpf.Tracing)
+	ferr := k.tryFunctionHook(ebpf.Tracing)
 	if ferr == nil {
 		k.trampolines = true
 		return nil
 	}
-	kerr := tryFunctionHook(ebpf.Kprobe)
+	kerr := k.tryFunctionHook(ebpf.Kprobe)
 	if kerr == nil {
 		return nil
 	}
@@ -87,7 +87,7 @@ func haveKprobes() error {
 
 // tryFunctionHook attaches a program that does nothing to ip_rcv, and detaches
 // it again.
-func tryFunctionHook(kind ebpf.ProgramType) error {
+func (k *kernel) tryFunctionHook(kind ebpf.ProgramType) error {
 	if kind == ebpf.Kprobe {
 		if err := haveKprobes(); err != nil {
 			return err
@@ -98,11 +98,15 @@ func tryFunctionHook(kind ebpf.ProgramType) error {
 	if kind == ebpf.Tracing {
 		spec.AttachType, spec.AttachTo = ebpf.AttachTraceFEntry, "ip_rcv"
 	}
-	prog, err := ebpf.NewProgram(spec)
+	// A collection, for the sake of the cache: a program alone reads all types anew.
+	coll, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
+		Programs: map[string]*ebpf.ProgramSpec{spec.Name: spec},
+	}, ebpf.CollectionOptions{Cache: k.cache})
 	if err != nil {
 		return err
 	}
-	defer prog.Close()
+	defer coll.Close()
+	prog := coll.Programs[spec.Name]
 	var l link.Link
 	if kind == ebpf.Tracing {
 		l, err = link.AttachTracing(link.TracingOptions{Program: prog, AttachType: ebpf.AttachTraceFEntry})

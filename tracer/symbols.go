@@ -6,19 +6,32 @@ package tracer
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 )
 
-// symbols are the kernel's functions, from /proc/kallsyms.
+// symbols are the kernel's functions, from /proc/kallsyms. There are some hundred
+// thousand, so all names are one text.
 type symbols struct {
-	addrs  []uint64 // ascending
-	names  []string
-	module map[string]string // function → module, "" for the kernel itself
+	text    string
+	list    []symbol // ascending by address; 0 where it is not to be seen
+	byName  []uint32 // of list, ascending by name, then as the kernel lists them
+	modules []string // the first is "", the kernel itself
+}
+
+type symbol struct {
+	addr         uint64
+	begin        uint32 // in text
+	size, module uint16
 }
 
 // readSymbols reads the kernel's symbol table. Without the right to see
@@ -32,65 +45,89 @@ func readSymbols() (*symbols, error) {
 	return parseSymbols(f)
 }
 
+// errManySymbols says that something else than a symbol table was read.
+var errManySymbols = errors.New("kernel symbols: more modules or longer names than any kernel has")
+
 func parseSymbols(r io.Reader) (*symbols, error) {
-	s := &symbols{module: make(map[string]string)}
+	s := &symbols{modules: []string{""}}
+	var text strings.Builder
 	in := bufio.NewScanner(r)
 	for in.Scan() {
-		addr, kind, name, module, ok := splitSymbol(in.Text())
-		if !ok || name == "" || (kind != 't' && kind != 'T' && kind != 'w' && kind != 'W') {
+		addr, kind, name, module, ok := splitSymbol(in.Bytes())
+		if !ok || len(name) == 0 || (kind != 't' && kind != 'T' && kind != 'w' && kind != 'W') {
 			continue
 		}
 		// BPF programs of others have symbols too; they are not the kernel's.
-		if module == "bpf" {
+		if string(module) == "bpf" {
 			continue
 		}
-		s.module[name] = module
-		if addr != 0 {
-			s.addrs = append(s.addrs, addr)
-			s.names = append(s.names, name)
+		// The symbols of a module stand together.
+		at := len(s.modules) - 1
+		if len(module) == 0 {
+			at = 0
+		} else if s.modules[at] != string(module) {
+			s.modules = append(s.modules, string(module))
+			at++
 		}
+		if at > math.MaxUint16 || len(name) > math.MaxUint16 || text.Len() > math.MaxInt32 {
+			return nil, errManySymbols
+		}
+		s.list = append(s.list, symbol{addr: addr, begin: uint32(text.Len()), size: uint16(len(name)), module: uint16(at)})
+		text.Write(name)
 	}
 	if err := in.Err(); err != nil {
 		return nil, fmt.Errorf("kernel symbols: %w", err)
 	}
-	if !sort.IsSorted(s) {
-		sort.Sort(s)
-	}
+	s.text, s.list = strings.Clone(text.String()), slices.Clone(s.list) // without room to grow
+	s.sort()
 	return s, nil
 }
 
+func (s *symbols) sort() {
+	slices.SortStableFunc(s.list, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
+	s.byName = make([]uint32, len(s.list))
+	for i := range s.byName {
+		s.byName[i] = uint32(i)
+	}
+	slices.SortFunc(s.byName, func(a, b uint32) int {
+		return cmp.Or(strings.Compare(s.nameOf(a), s.nameOf(b)), cmp.Compare(s.list[a].begin, s.list[b].begin))
+	})
+}
+
+func (s *symbols) nameOf(i uint32) string {
+	one := &s.list[i]
+	return s.text[one.begin:][:one.size]
+}
+
 // splitSymbol takes "ffffffffc0a1 t ip_vs_in_hook\t[ip_vs]" apart.
-func splitSymbol(line string) (addr uint64, kind byte, name, module string, ok bool) {
-	hex, rest, ok := strings.Cut(line, " ")
+func splitSymbol(line []byte) (addr uint64, kind byte, name, module []byte, ok bool) {
+	hex, rest, ok := bytes.Cut(line, []byte(" "))
 	if !ok || len(rest) < 3 || rest[1] != ' ' {
-		return 0, 0, "", "", false
+		return 0, 0, nil, nil, false
 	}
-	addr, err := strconv.ParseUint(hex, 16, 64)
+	addr, err := strconv.ParseUint(string(hex), 16, 64)
 	if err != nil {
-		return 0, 0, "", "", false
+		return 0, 0, nil, nil, false
 	}
-	name, module, _ = strings.Cut(rest[2:], "\t")
-	return addr, rest[0], name, strings.Trim(module, "[]"), true
+	name, module, _ = bytes.Cut(rest[2:], []byte("\t"))
+	return addr, rest[0], name, bytes.Trim(module, "[]"), true
 }
 
-func (s *symbols) Len() int           { return len(s.addrs) }
-func (s *symbols) Less(i, j int) bool { return s.addrs[i] < s.addrs[j] }
-func (s *symbols) Swap(i, j int) {
-	s.addrs[i], s.addrs[j] = s.addrs[j], s.addrs[i]
-	s.names[i], s.names[j] = s.names[j], s.names[i]
-}
-
-// find says whether a function exists, and in which module.
+// find says whether a function exists, and in which module: of several with this
+// name the last that the kernel lists.
 func (s *symbols) find(name string) (module string, ok bool) {
-	module, ok = s.module[name]
-	return module, ok
+	after := sort.Search(len(s.byName), func(i int) bool { return s.nameOf(s.byName[i]) > name })
+	if after == 0 || s.nameOf(s.byName[after-1]) != name {
+		return "", false
+	}
+	return s.modules[s.list[s.byName[after-1]].module], true
 }
 
 // name returns the function that holds a kernel address, "" if unknown.
 func (s *symbols) name(addr uint64) string {
-	i := sort.Search(len(s.addrs), func(i int) bool { return s.addrs[i] > addr })
-	if i == 0 {
+	after := sort.Search(len(s.list), func(i int) bool { return s.list[i].addr > addr })
+	if after == 0 || s.list[after-1].addr == 0 {
 		return ""
 	}
-	return s.names[i-1]
+	return s.nameOf(uint32(after - 1))
 }

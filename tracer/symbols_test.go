@@ -5,6 +5,8 @@
 package tracer
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -81,6 +83,52 @@ func TestSymbolsWithoutAddresses(t *testing.T) {
 	}
 }
 
+// Several static functions of one name: the last counts, and each has its address.
+func TestSymbolsOfOneName(t *testing.T) {
+	s, err := parseSymbols(strings.NewReader("10 t init\n20 t init\t[b]\n30 t other\t[b]\n18 t init\t[a]\n40 t last\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if module, ok := s.find("init"); !ok || module != "a" {
+		t.Errorf("module %q, %t", module, ok)
+	}
+	if module, ok := s.find("last"); !ok || module != "" {
+		t.Errorf("what follows a module is of %q, %t", module, ok)
+	}
+	for addr, want := range map[uint64]string{0x10: "init", 0x27: "init", 0x30: "other"} {
+		if got := s.name(addr); got != want {
+			t.Errorf("%#x: %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// What is kept of a kernel's functions is about their names and addresses.
+func TestSymbolsMemory(t *testing.T) {
+	const functions, limit = 100_000, 6 << 20
+	var text strings.Builder
+	for i := range functions {
+		fmt.Fprintf(&text, "%016x t some_function_of_the_kernel_%d\n", 0xffffffff81000000+uint64(i)*64, i)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	s, err := parseSymbols(strings.NewReader(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := int64(heap()) - int64(before)
+	t.Logf("%d functions: %d KiB", functions, kept>>10)
+	if kept > limit {
+		t.Errorf("%d functions take %d bytes, want at most %d", functions, kept, limit)
+	}
+	runtime.KeepAlive(s)
+	runtime.KeepAlive(&text)
+}
+
 func TestSymbolsOfThisKernel(t *testing.T) {
 	s, err := readSymbols()
 	if err != nil {
@@ -105,15 +153,16 @@ func FuzzParseSymbols(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for i, addr := range s.addrs {
-			if i > 0 && s.addrs[i-1] > addr {
+		for i, one := range s.list {
+			name := s.nameOf(uint32(i))
+			if i > 0 && s.list[i-1].addr > one.addr {
 				t.Fatal("not in order")
 			}
-			if _, ok := s.find(s.names[i]); !ok {
-				t.Fatalf("%q has an address and is not known", s.names[i])
+			if _, ok := s.find(name); !ok {
+				t.Fatalf("%q is listed and not known", name)
 			}
-			if s.name(addr) == "" && s.names[i] != "" {
-				t.Fatalf("nothing at %#x", addr)
+			if one.addr != 0 && s.name(one.addr) == "" {
+				t.Fatalf("nothing at %#x", one.addr)
 			}
 		}
 	})

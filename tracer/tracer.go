@@ -80,6 +80,7 @@ func New(cfg Config) (*Tracer, error) {
 		t.Close()
 		return nil, err
 	}
+	k.dropTypes()
 	return t, nil
 }
 

@@ -109,14 +109,19 @@ const slowAttach = time.Second
 
 // gcPercent: a node in trouble has more use for memory than for the little time
 // that it takes to collect it earlier. Nothing is allocated for an event.
-const gcPercent = 50
+// While hooks are attached most is garbage at once: what was read of the kernel.
+const gcPercent, gcPercentAttaching = 50, 20
 
 // attach makes the tracer of a run.
 func (a *app) attach(c tracer.Config) (liveTracer, error) {
-	debug.SetGCPercent(gcPercent)
+	debug.SetGCPercent(gcPercentAttaching)
+	defer debug.SetGCPercent(gcPercent)
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	defer timer.Stop()
-	return a.sys.newTracer(c)
+	tr, err := a.sys.newTracer(c)
+	// What attaching took, types of the kernel above all, is not needed any more.
+	debug.FreeOSMemory()
+	return tr, err
 }
 
 // announce says that something begins, and what ends it.
