@@ -26,10 +26,8 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 	start := r.hops[0].time
 	for k, st := range all {
 		hops := r.hops[st.lo:st.hi]
-		ns := b.s.names.Namespace(hops[0].netns)
 		v := Visit{
-			Netns: hops[0].netns, Name: b.s.netnsName(hops[0].netns), Kind: ns.Kind, Node: ns.Node, Pod: ns.Pod, Labels: ns.Labels,
-			Entered: ViaDevice, Left: ViaDevice,
+			Netns: hops[0].netns, Entered: ViaDevice, Left: ViaDevice,
 			StartNS: since(start, hops[0].time), EndNS: since(start, hops[len(hops)-1].time),
 		}
 		if k == 0 && !r.came {
@@ -43,12 +41,15 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 		if v.Entered == ViaKernel {
 			v.Stacks = 0.5 // the way out only, however far it came
 		}
-		if v.Kind == KindNetwork {
-			v.Stacks = 0
-		}
 		v.Devices = b.devices(hops, v.Bridged)
 		v.Hooks = b.hookVisits(hops, st.lo, r.hops, start)
 		e.mark(v.Hooks, st.lo)
+		// Behind the devices: whose a namespace is may be known by their addresses only.
+		ns := b.s.names.Namespace(v.Netns)
+		v.Name, v.Kind, v.Node, v.Pod, v.Labels = b.s.netnsName(v.Netns), ns.Kind, ns.Node, ns.Pod, ns.Labels
+		if v.Kind == KindNetwork {
+			v.Stacks = 0
+		}
 		visits = append(visits, v)
 	}
 	return visits

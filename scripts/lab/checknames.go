@@ -150,9 +150,8 @@ func knownToAPI(v *verified, service string) (faults []string) {
 				if s := list[i].Service; s != "" && s != service {
 					faults = append(faults, fmt.Sprintf("%sa translation is of service %q, want %s", v.at(t), s, service))
 				}
-				// Node ports are in no names file.
-				if n := &list[i]; strings.Contains(n.From+n.To, fmt.Sprint(":", portCluster)) {
-					n.Service = ""
+				if ofNodePort(&list[i]) {
+					list[i].Service = "" // node ports are in no names file
 				}
 			}
 		}
@@ -179,6 +178,12 @@ func knownToAPI(v *verified, service string) (faults []string) {
 		faults = append(faults, "no request carries facts of "+service)
 	}
 	return faults
+}
+
+// ofNodePort says whether a translation's service is known by its node port.
+func ofNodePort(n *events.NAT) bool {
+	port := fmt.Sprint(":", portCluster)
+	return n.Kind == "dnat" && strings.HasSuffix(n.From, port) || n.Kind == "snat" && strings.Contains(n.To, port+"→")
 }
 
 // translations are the lists of a packet's, the visits' and its own.

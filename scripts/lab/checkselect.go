@@ -78,8 +78,13 @@ func (c *checker) selections() error {
 // by the chance of timing.
 func normalised(v *verified) (map[string]string, error) {
 	out := map[string]string{}
-	anonymous := strings.NewReplacer(":"+portOf(v.r.ClientLocal), ":PORT", fmt.Sprintf(`"port":%s,`, portOf(v.r.ClientLocal)), `"port":PORT,`,
-		fmt.Sprintf("(lab %d)", v.r.PID), "(lab PID)")
+	var ports []string // the second is that of the node, where it masquerades
+	for _, at := range []string{v.r.ClientLocal, v.r.SawClient} {
+		if port := portOf(at); port != "" {
+			ports = append(ports, ":"+port, ":PORT", fmt.Sprintf(`"port":%s,`, port), `"port":PORT,`)
+		}
+	}
+	anonymous := strings.NewReplacer(append(ports, fmt.Sprintf("(lab %d)", v.r.PID), "(lab PID)")...)
 	for _, t := range v.packet {
 		n := *t
 		n.ID, n.Flow, n.CausedBy, n.Causes = "", "", "", nil
