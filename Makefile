@@ -14,7 +14,7 @@ FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-kube demo captures bench-quick clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench-quick clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -65,7 +65,8 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/stage lab go test -json -tags lab -count=1 -timeout 60m ./scripts/labtest || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 60m -skip '^TestVerdicts' ./scripts/labtest || ok=1; \
+	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 90m -run '^TestVerdicts' ./scripts/labtest || ok=1; \
 	scripts/stage --sum && exit $$ok
 
 test-unit: ## What needs no root, with the race detector
@@ -92,7 +93,10 @@ else
 endif
 
 test-lab: ## The lab's checks alone, on all kernels
-	go test -tags lab -count=1 -timeout 60m -v ./scripts/labtest
+	go test -tags lab -count=1 -timeout 60m -v -skip '^TestVerdicts' ./scripts/labtest
+
+test-verdicts: ## Every failure, on all kernels: the matrix of findings
+	go test -tags lab -count=1 -timeout 90m -v ./scripts/labtest -run TestVerdicts
 
 test-kube: ## The tests with a real API server and etcd
 	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest

@@ -33,13 +33,15 @@ var checks = []check{
 	{"topology", false, (*checker).topology},
 }
 
-// apart are checks that need a guest of their own kind, and run when named only.
+// apart are checks that need a guest or a time of their own, and run when named only.
 var apart = []check{
 	// Without the cluster, in a guest that has scripts/runtime's archive.
 	{"runtime", false, (*checker).containerRuntime},
 	// With the cluster, and an API server that knows it.
 	{"names", true, (*checker).apiNames},
 	{"many", true, (*checker).manyNames},
+	// For its time: it makes every failure there is a case of.
+	{"verdicts", true, (*checker).verdicts},
 }
 
 type check struct {
@@ -61,12 +63,13 @@ type checkResult struct {
 
 // A checker is one run of checks.
 type checker struct {
-	tool   tool
-	me     string // this program
-	random *rand.Rand
-	outDir string // where what is for the caller is left
-	facts  []string
-	before []string // the inventory before the tool ran for the first time
+	tool    tool
+	me      string // this program
+	random  *rand.Rand
+	outDir  string // where what is for the caller is left
+	pattern string // which cases of verdicts; empty: all
+	facts   []string
+	before  []string // the inventory before the tool ran for the first time
 }
 
 // fact notes a figure.
@@ -81,6 +84,7 @@ func cmdCheck(args []string) error {
 	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
 	outDir := fs.String("o", "", "leave there what the checks write: the `FOLDER`")
+	pattern := fs.String("run", "", "of the check verdicts, only cases whose name matches the regular expression `PATTERN`")
 	list := fs.Bool("list", false, "print the names of the checks")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -89,7 +93,7 @@ func cmdCheck(args []string) error {
 		fmt.Println(strings.Join(checkNames(checks), "\n"))
 		return nil
 	}
-	c := &checker{random: rand.New(rand.NewPCG(*seed, 0)), outDir: *outDir}
+	c := &checker{random: rand.New(rand.NewPCG(*seed, 0)), outDir: *outDir, pattern: *pattern}
 	var err error
 	if c.tool, err = findTool(*path); err != nil {
 		return err
