@@ -103,6 +103,41 @@ static __always_inline void convert(const struct ct_tuple *c, struct tuple *t)
 }
 
 /*
+ * send_entry sends a conntrack entry, with what the hook says of it in info.
+ * Plain numbers, as for admit().
+ */
+static __always_inline bool send_entry(struct packet *p, u64 entry, u32 hook, u32 ifindex, u64 data0,
+				       unsigned long status, u8 info)
+{
+	struct nf_conn *ct = (void *)entry;
+	u64 data[3] = { data0 };
+	struct ct_tuple c[2] = {};
+	struct event_ct *e;
+	u16 seq;
+
+	if (bpf_core_read(&c[0], sizeof(c[0]), &ct->tuplehash[0].tuple) ||
+	    bpf_core_read(&c[1], sizeof(c[1]), &ct->tuplehash[1].tuple)) {
+		count(STAT_READ_FAILED);
+		return false;
+	}
+	seq = p->seq++;
+	e = reserve(sizeof(*e));
+	if (!e)
+		return true;
+	fill(&e->event, hook, p, seq, 0, EXT_CT, ifindex, data);
+	convert(&c[0], &e->original);
+	convert(&c[1], &e->reply);
+	e->status = status;
+	e->info = info;
+	e->pad = 0;
+	e->zone = 0;
+	if (bpf_core_field_exists(((struct nf_conn___zone *)0)->zone))
+		bpf_core_read(&e->zone, sizeof(e->zone), &((struct nf_conn___zone *)ct)->zone.id);
+	submit(e);
+	return true;
+}
+
+/*
  * send_ct sends the skb's conntrack entry, if it has one that was not sent in
  * this state; returns whether it did. Plain numbers, as for admit().
  */
@@ -111,11 +146,8 @@ __noinline int send_ct(u64 skb, u32 hook, u32 ifindex, u64 data0)
 	struct packet *p = find_life(skb);
 	struct sk_buff *b = (void *)skb;
 	unsigned long nfct = 0, status = 0;
-	u64 data[3] = { data0 };
-	struct ct_tuple c[2] = {};
-	struct event_ct *e;
 	struct nf_conn *ct;
-	u16 seq;
+	u64 was;
 
 	if (!p || !bpf_core_field_exists(b->_nfct) ||
 	    bpf_core_read(&nfct, sizeof(nfct), &b->_nfct))
@@ -125,27 +157,25 @@ __noinline int send_ct(u64 skb, u32 hook, u32 ifindex, u64 data0)
 		return false;
 	if (p->ct == (nfct ^ status << 48))
 		return false;
-	if (bpf_core_read(&c[0], sizeof(c[0]), &ct->tuplehash[0].tuple) ||
-	    bpf_core_read(&c[1], sizeof(c[1]), &ct->tuplehash[1].tuple)) {
-		count(STAT_READ_FAILED);
+	was = p->ct;
+	p->ct = nfct ^ status << 48;
+	if (!send_entry(p, (u64)ct, hook, ifindex, data0, status, nfct & 7)) {
+		p->ct = was;
 		return false;
 	}
-	p->ct = nfct ^ status << 48;
-	seq = p->seq++;
-	e = reserve(sizeof(*e));
-	if (!e)
-		return true;
-	fill(&e->event, hook, p, seq, 0, EXT_CT, ifindex, data);
-	convert(&c[0], &e->original);
-	convert(&c[1], &e->reply);
-	e->status = status;
-	e->info = nfct & 7;
-	e->pad = 0;
-	e->zone = 0;
-	if (bpf_core_field_exists(((struct nf_conn___zone *)0)->zone))
-		bpf_core_read(&e->zone, sizeof(e->zone), &((struct nf_conn___zone *)ct)->zone.id);
-	submit(e);
 	return true;
+}
+
+/* without_ct says whether an skb has no conntrack entry, and nobody has said
+ * that it needs none (IP_CT_UNTRACKED). */
+static __always_inline bool without_ct(u64 skb)
+{
+	struct sk_buff *b = (void *)skb;
+	unsigned long nfct = 1;
+
+	if (bpf_core_field_exists(b->_nfct))
+		bpf_core_read(&nfct, sizeof(nfct), &b->_nfct);
+	return !nfct;
 }
 
 /*

@@ -227,6 +227,64 @@ int answer(void *ctx)
 	return 0;
 }
 
+/* Conntrack looks the packet up; early_drop may follow on this CPU. */
+SEC("kprobe")
+int look_up(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	follow_packet(&a, skb, p, 0, 0, data);
+	struct cause *c = &causes[this_cpu()];
+
+	c->looked_up = skb;
+	c->looked_up_packet = p->id;
+	c->looked_up_seq = p->seq;
+	return 0;
+}
+
+/* Conntrack's table is at its limit; the packet is the one looked up last, if
+ * it has met no hook since. */
+SEC("kprobe")
+int table_full(void *ctx)
+{
+	u64 data[3] = {};
+	struct packet *p;
+	struct cause *c;
+	ARGS_OR_RETURN(a, 0)
+	c = &causes[this_cpu()];
+	p = find_life(c->looked_up);
+	if (!p || c->looked_up_packet != p->id || c->looked_up_seq != p->seq)
+		return 0;
+	follow_packet(&a, c->looked_up, p, HOW_NO_DEV | HOW_NO_HEADER, 0, data);
+	return 0;
+}
+
+/* The new entry of the packet clashes with a.a, a tuple of another entry. */
+SEC("kprobe")
+int clash(void *ctx)
+{
+	unsigned long status = 0;
+	struct ct_tuple t = {};
+	u32 ifindex = 0;
+	u64 ct;
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	ct = number(&a.a);
+	if (bpf_core_read(&t, sizeof(t), &((struct nf_conntrack_tuple_hash *)ct)->tuple)) {
+		count(STAT_READ_FAILED);
+		return 0;
+	}
+	t.dir &= 1;
+	ct -= bpf_core_field_offset(struct nf_conn, tuplehash) +
+	      t.dir * bpf_core_type_size(struct nf_conntrack_tuple_hash);
+	bpf_core_read(&status, sizeof(status), &((struct nf_conn *)ct)->status);
+	locate(a.net, 0, skb, 0, p, &ifindex);
+	send_ct(skb, a.hook, ifindex, 0);
+	send_entry(p, ct, a.hook, ifindex, 0, status, CT_OTHER | t.dir);
+	return 0;
+}
+
 /* A virtual service schedules; ip_vs_conn_new follows on this CPU. */
 SEC("kprobe")
 int schedule(void *ctx)
@@ -269,7 +327,7 @@ int drop(void *ctx)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	data[0] = (u32)number(&a.a);
 	data[1] = number(&a.b);
-	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
+	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END | (without_ct(skb) ? EVENT_NO_CT : 0), data);
 	return 0;
 }
 

@@ -22,12 +22,14 @@ const (
 	stackhopMapShTargets     = "sh_targets"
 	stackhopMapShVia         = "sh_via"
 	stackhopProgAnswer       = "answer"
+	stackhopProgClash        = "clash"
 	stackhopProgClone        = "clone"
 	stackhopProgConnNew      = "conn_new"
 	stackhopProgDevice       = "device"
 	stackhopProgDrop         = "drop"
 	stackhopProgEnd          = "end"
 	stackhopProgIcmpSend     = "icmp_send"
+	stackhopProgLookUp       = "look_up"
 	stackhopProgMerge        = "merge"
 	stackhopProgNetfilter    = "netfilter"
 	stackhopProgPath         = "path"
@@ -36,6 +38,7 @@ const (
 	stackhopProgSegment      = "segment"
 	stackhopProgSocketIn     = "socket_in"
 	stackhopProgSocketOut    = "socket_out"
+	stackhopProgTableFull    = "table_full"
 	stackhopProgTcPath       = "tc_path"
 	stackhopProgTrack        = "track"
 	stackhopProgTransmit     = "transmit"
@@ -108,12 +111,14 @@ type stackhopSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type stackhopProgramSpecs struct {
 	Answer    *ebpf.ProgramSpec `ebpf:"answer"`
+	Clash     *ebpf.ProgramSpec `ebpf:"clash"`
 	Clone     *ebpf.ProgramSpec `ebpf:"clone"`
 	ConnNew   *ebpf.ProgramSpec `ebpf:"conn_new"`
 	Device    *ebpf.ProgramSpec `ebpf:"device"`
 	Drop      *ebpf.ProgramSpec `ebpf:"drop"`
 	End       *ebpf.ProgramSpec `ebpf:"end"`
 	IcmpSend  *ebpf.ProgramSpec `ebpf:"icmp_send"`
+	LookUp    *ebpf.ProgramSpec `ebpf:"look_up"`
 	Merge     *ebpf.ProgramSpec `ebpf:"merge"`
 	Netfilter *ebpf.ProgramSpec `ebpf:"netfilter"`
 	Path      *ebpf.ProgramSpec `ebpf:"path"`
@@ -122,6 +127,7 @@ type stackhopProgramSpecs struct {
 	Segment   *ebpf.ProgramSpec `ebpf:"segment"`
 	SocketIn  *ebpf.ProgramSpec `ebpf:"socket_in"`
 	SocketOut *ebpf.ProgramSpec `ebpf:"socket_out"`
+	TableFull *ebpf.ProgramSpec `ebpf:"table_full"`
 	TcPath    *ebpf.ProgramSpec `ebpf:"tc_path"`
 	Track     *ebpf.ProgramSpec `ebpf:"track"`
 	Transmit  *ebpf.ProgramSpec `ebpf:"transmit"`
@@ -239,12 +245,14 @@ type stackhopVariables struct {
 // It can be passed to loadStackhopObjects or ebpf.CollectionSpec.LoadAndAssign.
 type stackhopPrograms struct {
 	Answer    *ebpf.Program `ebpf:"answer"`
+	Clash     *ebpf.Program `ebpf:"clash"`
 	Clone     *ebpf.Program `ebpf:"clone"`
 	ConnNew   *ebpf.Program `ebpf:"conn_new"`
 	Device    *ebpf.Program `ebpf:"device"`
 	Drop      *ebpf.Program `ebpf:"drop"`
 	End       *ebpf.Program `ebpf:"end"`
 	IcmpSend  *ebpf.Program `ebpf:"icmp_send"`
+	LookUp    *ebpf.Program `ebpf:"look_up"`
 	Merge     *ebpf.Program `ebpf:"merge"`
 	Netfilter *ebpf.Program `ebpf:"netfilter"`
 	Path      *ebpf.Program `ebpf:"path"`
@@ -253,6 +261,7 @@ type stackhopPrograms struct {
 	Segment   *ebpf.Program `ebpf:"segment"`
 	SocketIn  *ebpf.Program `ebpf:"socket_in"`
 	SocketOut *ebpf.Program `ebpf:"socket_out"`
+	TableFull *ebpf.Program `ebpf:"table_full"`
 	TcPath    *ebpf.Program `ebpf:"tc_path"`
 	Track     *ebpf.Program `ebpf:"track"`
 	Transmit  *ebpf.Program `ebpf:"transmit"`
@@ -262,12 +271,14 @@ type stackhopPrograms struct {
 func (p *stackhopPrograms) Close() error {
 	return _StackhopClose(
 		p.Answer,
+		p.Clash,
 		p.Clone,
 		p.ConnNew,
 		p.Device,
 		p.Drop,
 		p.End,
 		p.IcmpSend,
+		p.LookUp,
 		p.Merge,
 		p.Netfilter,
 		p.Path,
@@ -276,6 +287,7 @@ func (p *stackhopPrograms) Close() error {
 		p.Segment,
 		p.SocketIn,
 		p.SocketOut,
+		p.TableFull,
 		p.TcPath,
 		p.Track,
 		p.Transmit,

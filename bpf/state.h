@@ -166,6 +166,12 @@ struct cause {
 	struct tuple tuple;
 	u64 skb; /* for ip_vs_conn_new, which is not told the skb */
 	u64 pad;
+	/* For early_drop, which is not either: the skb that conntrack looks up, its
+	 * packet, and the number of that packet's next event. */
+	u64 looked_up;
+	u64 looked_up_packet;
+	u64 looked_up_seq;
+	u64 pad2[5];
 };
 struct cause causes[CPUS] = {};
 

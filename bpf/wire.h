@@ -13,6 +13,7 @@ enum event_flags {
 	EVENT_MATCHED = 1 << 2,
 	EVENT_REPLY = 1 << 3,
 	EVENT_TASK = 1 << 4,
+	EVENT_NO_CT = 1 << 5,
 };
 
 enum event_ext {
@@ -75,6 +76,8 @@ struct event_header {
 };
 _Static_assert(sizeof(struct event_header) == 184, "event_header");
 
+#define CT_OTHER 8 /* in info */
+
 struct event_ct {
 	struct event event;
 	struct tuple original;
@@ -93,6 +96,8 @@ _Static_assert(sizeof(struct event_ct) == 152, "event_ct");
  *   verdict   data[0] = return value
  *   icmp      data[0] = type | code << 8
  *   drop      data[0] = reason, data[1] = location
+ *   clash     an entry with CT_OTHER in info is another packet's; bit 0 is the
+ *             direction (0 original, 1 reply) whose tuple is the one in the way
  *   merge     data[0] = packet merged into
  *   conn      data[0..1] = address, data[2] = port (network order) | family << 16
  *   link      bytes 0..13 = Ethernet header, data[1] >> 48 = VLAN tag,

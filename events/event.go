@@ -35,6 +35,10 @@ const (
 	// FlagTask says that the hook ran on behalf of the process in Process:
 	// the process owned the socket at that moment.
 	FlagTask
+	// FlagNoEntry says of a StationDrop that the packet had no conntrack entry
+	// and nobody had said that it needs none: what conntrack looked up before
+	// was INVALID, or refused.
+	FlagNoEntry
 )
 
 // Event is one packet seen at one hook. It holds no pointers that need an
@@ -156,6 +160,10 @@ type Conntrack struct {
 	Status          uint32 // IPS_* bits of nf_conntrack_common.h
 	Zone            uint16
 }
+
+// CTOther in Conntrack.Info marks an entry of another packet, with which that of
+// this one clashed; bit 0 is the direction whose tuple was in the way.
+const CTOther = 1 << 3
 
 // Bits of Conntrack.Status (linux/netfilter/nf_conntrack_common.h).
 const (

@@ -22,6 +22,9 @@ type evidence struct {
 	dev, ns  string
 	rejected string // in words
 	proof    []int  // the hops that it is taken from, from the last one back
+	clashed  clashKind
+	winner   string // what its conntrack entry clashed with, in words
+	noEntry  bool   // see FlagNoEntry
 }
 
 // nfDrop is the verdict of netfilter functions that drop (linux/netfilter.h):
@@ -39,6 +42,7 @@ func (b *builder) evidence(hops []hop) evidence {
 		ev.dev = b.s.deviceName(hops[n].netns, hops[n].ifindex)
 	}
 	ev.proof = append(ev.proof, n)
+	ev.noEntry = hops[n].flags&FlagNoEntry != 0
 	var denied Station
 	for i := n - 1; i >= 0; i-- {
 		h := &hops[i]
@@ -49,7 +53,7 @@ func (b *builder) evidence(hops []hop) evidence {
 		if ev.dev == "" && h.ifindex != 0 {
 			ev.dev = b.s.deviceName(h.netns, h.ifindex)
 		}
-		if ev.look(b, h, &denied) {
+		if counts, clashes := ev.look(b, h, &denied), ev.clash(b, hops, i); counts || clashes {
 			ev.proof = append(ev.proof, i)
 		}
 	}
@@ -141,12 +145,20 @@ func (ev *evidence) itself() uint32 {
 	return uint32(icmpNumber(ev.hdr.ICMPType, ev.hdr.ICMPCode, ev.hdr.Proto == protoICMPv6)) //nolint:gosec // 17 bits
 }
 
+// invalid says whether conntrack looked the packet up where it ended, and gave
+// it no entry.
+func (ev *evidence) invalid() bool {
+	return ev.noEntry && ev.seen&(1<<(StationConntrackIn&63)) != 0
+}
+
 // fits says whether all conditions of a row hold.
 func (ev *evidence) fits(r *rule) bool {
 	switch {
 	case r.nf && !ev.byNetfilter(),
 		r.reject && ev.icmp < 0 && !ev.reset,
 		len(r.culprit) > 0 && !slices.Contains(r.culprit, ev.culprit),
+		r.clash != clashNone && r.clash != ev.clashed,
+		r.invalid && !ev.invalid(),
 		r.seen != StationNone && ev.seen&(1<<(r.seen&63)) == 0,
 		len(r.icmp) > 0 && (ev.icmp < 0 || !slices.Contains(r.icmp, uint32(ev.icmp))), //nolint:gosec // not negative here
 		len(r.itself) > 0 && !slices.Contains(r.itself, ev.itself()),
@@ -181,7 +193,7 @@ func (ev *evidence) fill(b *builder, say string) string {
 	}
 	return strings.NewReplacer(
 		"{dst}", dst, "{src}", src, "{ns}", ev.ns, "{length}", length, "{nosocket}", noSocket, "{hook}", hook,
-		"{chain}", chainWords(ev.chain), "{answer}", ev.rejected, "{kernel}", ev.kernel,
+		"{chain}", chainWords(ev.chain), "{answer}", ev.rejected, "{winner}", ev.winner, "{kernel}", ev.kernel,
 		"{site}", orWords(ev.site, "an unknown function"), "{dev}", orWords(ev.dev, "its device"),
 	).Replace(say)
 }

@@ -45,7 +45,9 @@ var milestone = map[Station]string{
 	StationListen: "reached a listening socket", StationTimeWait: "for a connection in TIME_WAIT",
 	StationICMPIn: "given to ICMP", StationErrorIn: "told to the socket that it is about",
 	StationICMPSend: "answered with ICMP {detail}", StationResetSend: "answered with an RST", StationReject: "answered with an RST by a rule",
-	StationDrop: "dropped: {detail}",
+	StationConntrackFull:  "conntrack has no entry left",
+	StationConntrackClash: "its new conntrack entry clashes with another one",
+	StationDrop:           "dropped: {detail}",
 }
 
 // decisive are the words of stations that are told only where the verdict rests

@@ -85,6 +85,15 @@ func (r *rule) words() string {
 	if len(r.culprit) > 0 {
 		w = append(w, "the last station entered was "+alternatives(r.culprit, Station.String))
 	}
+	switch r.clash {
+	case clashSame:
+		w = append(w, "its new conntrack entry clashed with that of another packet of the same connection")
+	case clashTaken:
+		w = append(w, "its new conntrack entry clashed with another connection's translation")
+	}
+	if r.invalid {
+		w = append(w, "conntrack had looked it up and given it no entry")
+	}
 	if r.seen != StationNone {
 		w = append(w, "it met the station "+r.seen.String())
 	}

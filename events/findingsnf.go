@@ -15,13 +15,38 @@ var findingsOfNetfilter = []Finding{
 		Unless: "the chain has no rule that rejects: then whatever answered was not a rule",
 	},
 	{
+		Where: "netfilter", Reason: "invalid-drop", Title: "conntrack calls it INVALID, and a rule drops what is",
+		Advice: "The packet belongs to no connection that conntrack knows: half of the way passes another node, the entry timed out, or the segment is out of window (net.netfilter.nf_conntrack_tcp_be_liberal=1 accepts those). `conntrack -S` counts invalid.",
+		Unless: "`conntrack -L` has an entry for the packet at that time",
+	},
+	{
+		Where: "netfilter", Reason: "no-queue", Title: "queued for a process that is not there",
+		Advice: "/proc/net/netfilter/nfnetlink_queue lists the queues that have a reader: the policy agent or scanner that reads this one does not run, and the rule has no bypass.",
+		Unless: "the queue of the rule has a reader at that time",
+	},
+	{
 		Where: "netfilter", Reason: "dropped", Title: "something in netfilter dropped it",
 		Advice: "No function that was watched did it: a bridge or NFQUEUE rule, a synproxy, or a module of a security product. `nft list hooks` shows who is there.",
 		Unless: "a rule of the chain counts up",
 	},
 	{
+		Where: "conntrack", Reason: "table-full", Title: "the conntrack table is full",
+		Advice: "Compare net.netfilter.nf_conntrack_count with nf_conntrack_max, and raise the latter (kube-proxy: conntrack.maxPerCore). `conntrack -L | sort` shows who holds so many; short UDP and TIME_WAIT entries go sooner with shorter timeouts.",
+		Unless: "the count is below the limit at that time, and dmesg does not say \"table full\"",
+	},
+	{
+		Where: "conntrack", Reason: "clash-lost", Title: "another packet of its connection was entered first",
+		Advice: "The DNS delay: two queries (A and AAAA) from one socket at once, translated to different servers. Use a DNS cache on the node, `options single-request-reopen` or use-vc in resolv.conf. `conntrack -S` counts insert_failed.",
+		Unless: "insert_failed did not move",
+	},
+	{
+		Where: "conntrack", Reason: "nat-exhausted", Title: "its translation is taken by another connection",
+		Advice: "SNAT has no free port left for this destination: more source addresses or a wider port range, fewer connections to one destination (keep-alive), shorter timeouts. `conntrack -L -d DST | wc -l` shows how many there are.",
+		Unless: "far fewer connections to that destination exist than ports",
+	},
+	{
 		Where: "conntrack", Reason: "confirm-failed", Title: "its new conntrack entry could not be kept",
-		Advice: "Another packet took the entry first (two DNS queries from one socket: single-request-reopen, a DNS cache on the node), or SNAT has no port left. `conntrack -S` counts insert_failed.",
+		Advice: "It is not known with what it clashed: another packet took the entry first (two DNS queries from one socket), or SNAT has no port left. `conntrack -S` counts insert_failed.",
 		Unless: "insert_failed did not move",
 	},
 	{
@@ -31,8 +56,8 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "conntrack", Reason: "refused", Title: "conntrack refused it",
-		Advice: "`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`: is the table full? `dmesg` then says so. Otherwise `conntrack -S` counts invalid and drop.",
-		Unless: "neither count moved",
+		Advice: "No more is known than that conntrack itself said drop. `conntrack -S` counts drop, early_drop and invalid; `dmesg` says if the table is full.",
+		Unless: "none of these counts moved",
 	},
 	{
 		Where: "ipvs", Reason: "no-destination", Title: "the virtual service has no real server to send to",

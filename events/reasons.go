@@ -7,12 +7,17 @@ import "strings"
 // reasonOtherHost is the reason of frames that were meant for another machine.
 const reasonOtherHost = "other-host"
 
+// reasonTableFull is the reason of packets for which conntrack had no entry left.
+const reasonTableFull = "table-full"
+
 // rule is a row of the table that turns what was seen before a drop into
 // where and why. Every condition that a row has must hold.
 type rule struct {
 	nf      bool      // netfilter dropped it: NETFILTER_DROP, or freed in nf_hook_slow
 	reject  bool      // it was answered with an ICMP error or an RST
 	culprit []Station // the last function entered, where that is one of these
+	clash   clashKind // its new conntrack entry clashed so with another one
+	invalid bool      // conntrack looked it up, and it has no entry, and no rule said that it needs none
 	seen    Station   // met since the packet last came in from a device
 	icmp    []uint32  // answered with one of these ICMP errors: type<<8 | code, | icmp6
 	itself  []uint32  // it is one of these ICMP messages, likewise
@@ -39,10 +44,15 @@ var drops = []rule{
 	{nf: true, culprit: []Station{StationIPVSIn}, where: "ipvs", reason: "destination-gone", say: "the real server of this connection to {dst} is gone"},
 	{nf: true, culprit: []Station{StationIPVSOut}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
+	{nf: true, invalid: true, culprit: []Station{StationTable}, where: "netfilter", reason: "invalid-drop", say: "conntrack knows no connection that it belongs to (INVALID), and a rule in {chain} ({hook}) dropped it"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
+	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},
+	{nf: true, clash: clashTaken, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "nat-exhausted", say: "no free translation: {winner}"},
 	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
 	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a translated connection"},
-	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}: its table is full, or the packet is invalid"},
+	{nf: true, seen: StationConntrackFull, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: reasonTableFull, say: "the conntrack table of {ns} is full: there is no room for a new connection to {dst}"},
+	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}"},
+	{reasons: []string{""}, sites: []string{"nf_queue", "__nf_queue"}, where: "netfilter", reason: "no-queue", say: "a rule in {chain} ({hook}) queued it for a process (NFQUEUE), and none takes it"},
 	{nf: true, where: "netfilter", reason: "dropped", say: "dropped in {chain}"},
 
 	{reasons: []string{"NO_SOCKET"}, where: "socket", reason: "no-socket", say: "{nosocket}"},
@@ -112,7 +122,7 @@ var stationWhere = map[Station]string{
 	StationBridgeOut: "bridge", StationBridgeNF: "netfilter",
 	StationIPIn: "ip", StationLocalDeliver: "ip", StationForward: "forward", StationRouteError: "routing",
 	StationNetfilter: "netfilter", StationTable: "netfilter", StationVerdict: "netfilter",
-	StationConntrackIn: "conntrack", StationConntrackConfirm: "conntrack", StationNAT: "conntrack",
+	StationConntrackIn: "conntrack", StationConntrackFull: "conntrack", StationConntrackClash: "conntrack", StationConntrackConfirm: "conntrack", StationNAT: "conntrack",
 	StationIPVSIn: "ipvs", StationIPVSSchedule: "ipvs", StationIPVSConn: "ipvs", StationIPVSXmit: "ipvs",
 	StationIPVSLeave: "ipvs", StationIPVSOut: "ipvs",
 	StationTransportIn: "socket", StationSocketIn: "socket", StationTimeWait: "socket", StationListen: "socket",

@@ -38,6 +38,8 @@ const (
 	StationTable            // ipt_do_table, nft_do_chain: a rule set judges (NFFamily, NFHook)
 	StationVerdict          // the return value of a netfilter function (Ret: NF_*)
 	StationConntrackIn      // nf_conntrack_in
+	StationConntrackFull    // early_drop: the table is at its limit, for the new entry of the packet in nf_conntrack_in
+	StationConntrackClash   // nf_ct_resolve_clash: the packet's new entry clashes with another one (CT, with CTOther in Info)
 	StationConntrackConfirm // __nf_conntrack_confirm
 	StationNAT              // nf_nat_manip_pkt and alike: conntrack's NAT rewrites headers
 

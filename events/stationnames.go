@@ -33,6 +33,8 @@ var stationNames = map[Station]string{
 	StationVerdict:          "verdict",
 	StationConntrackIn:      "conntrack-in",
 	StationConntrackConfirm: "conntrack-confirm",
+	StationConntrackFull:    "conntrack-full",
+	StationConntrackClash:   "conntrack-clash",
 	StationNAT:              "nat",
 	StationIPVSIn:           "ipvs-in",
 	StationIPVSSchedule:     "ipvs-schedule",

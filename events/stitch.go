@@ -97,6 +97,7 @@ type Stitcher struct {
 	freeGroups     []*group
 	held           []held // finished, by the time of their beginning
 	links          links
+	entered        entered
 	stats          StitchStats
 	away           Event // made by elsewhere
 	b              builder
@@ -217,6 +218,9 @@ func (s *Stitcher) note(p *packet, e *Event, st Station) {
 	}
 	if deliveryStation[st] {
 		p.group.delivered = true
+	}
+	if st == StationConntrackConfirm {
+		s.noteEntry(p)
 	}
 	if socketStation(st) && e.Flags&FlagTask != 0 && e.Socket.PID != 0 {
 		s.noteProcess(p, e, st)

@@ -93,8 +93,8 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 		if h.p.reply {
 			t.Direction = directionReply
 		}
-		if h.extKind == ExtConntrack && h.ext >= 0 {
-			t.Conntrack = conntrackSummary(&h.p.cts[h.ext])
+		if ct := h.entry(); ct != nil && ct.Info&CTOther == 0 {
+			t.Conntrack = conntrackSummary(ct)
 		}
 	}
 	h := firstHeader(r.hops)
@@ -246,6 +246,9 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 	t.Notes = append(t.Notes, b.notes...)
 	if w := b.waitNote(r); w != "" {
+		t.Notes = append(t.Notes, w)
+	}
+	if w := b.evictionNote(r.hops, e); w != "" {
 		t.Notes = append(t.Notes, w)
 	}
 	if e.note != "" {

@@ -52,6 +52,7 @@ func moves(s Station) bool { return movingStation[s] }
 
 // quietStation says which stations are not a function that can drop a packet.
 var quietStation = [256]bool{
+	StationConntrackFull: true, StationConntrackClash: true,
 	StationDrop: true, StationEnd: true, StationVerdict: true, StationICMPSend: true, StationResetSend: true, StationReject: true,
 	StationClone: true, StationSegment: true, StationFragment: true, StationMerge: true, StationNone: true,
 }

@@ -156,9 +156,11 @@ var table = []row{
 	{name: "ipt_do_table.verdict", target: "ipt_do_table", at: onReturn, prog: "verdict", station: events.StationVerdict, a: returned(), kernels: "6.1 and later", means: "the iptables table said drop"},
 
 	// Conntrack and NAT.
-	{name: "nf_conntrack_in", prog: "path", station: events.StationConntrackIn, noBTF: positions{skb: 1, state: 2}, means: "conntrack looks it up"},
+	{name: "nf_conntrack_in", prog: "look_up", station: events.StationConntrackIn, noBTF: positions{skb: 1, state: 2}, means: "conntrack looks it up"},
 	{name: "nf_conntrack_in.verdict", target: "nf_conntrack_in", at: onReturn, prog: "verdict", station: events.StationVerdict, a: returned(), kernels: "6.1 and later", means: "conntrack said drop"},
+	{name: "early_drop", prog: "table_full", station: events.StationConntrackFull, noSkb: true, noBTF: positions{net: 1}, means: "conntrack's table is at its limit: an entry must go for the new one"},
 	{name: "__nf_conntrack_confirm", prog: "track", station: events.StationConntrackConfirm, noBTF: positions{skb: 1}, means: "its conntrack entry is about to become valid"},
+	{name: "nf_ct_resolve_clash", prog: "clash", station: events.StationConntrackClash, noBTF: positions{skb: 1}, a: nth(2), means: "its new conntrack entry clashes with another one"},
 	{name: "nf_nat_manip_pkt", prog: "path", station: events.StationNAT, noBTF: positions{skb: 1}, means: "conntrack's NAT rewrites its headers"},
 
 	// IPVS.

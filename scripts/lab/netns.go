@@ -47,6 +47,17 @@ func inNetns(name string, fn func() error) error {
 	return <-done
 }
 
+// within is inNetns, or for no name the namespace that this program is in.
+func within(name string, fn func() error) error {
+	if name != "" {
+		return inNetns(name, fn)
+	}
+	// The caller's thread may be in another one: a goroutine's own never is.
+	done := make(chan error)
+	go func() { done <- fn() }()
+	return <-done
+}
+
 // enterNetns does inNetns's work on its own goroutine. The thread is never
 // unlocked, so it dies with the goroutine instead of serving others in the
 // wrong namespace.

@@ -62,7 +62,7 @@ type shownInstead struct {
 }
 
 // verdictCases are all of them.
-var verdictCases = slices.Concat(ipvsVerdicts)
+var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts)
 
 // A play is one case being made to happen.
 type play struct {
@@ -212,6 +212,22 @@ func wantError(err, want error) error {
 	return nil
 }
 
+// wantTimeout is nil if a call waited in vain.
+func wantTimeout(err error) error {
+	if timeout := (net.Error)(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return nil
+	}
+	return fmt.Errorf("want a timeout, got %w", orNothing(err))
+}
+
+// orNothing is an error, also where there is none.
+func orNothing(err error) error {
+	if err == nil {
+		return errors.New("an answer")
+	}
+	return err
+}
+
 // unanswered is a SYN or a datagram that nothing comes back for. The wait is
 // short: the first copy is the one that counts.
 func unanswered(network, addr string) func(*play) error {
@@ -222,7 +238,7 @@ func unanswered(network, addr string) func(*play) error {
 			_, err := conn.Write([]byte("anybody there?"))
 			return err
 		}
-		return wantError(err, os.ErrDeadlineExceeded)
+		return wantTimeout(err)
 	}
 }
 
