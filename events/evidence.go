@@ -119,7 +119,7 @@ func (ev *evidence) byNetfilter() bool {
 		return false
 	}
 	if ev.site != "" {
-		return matchAny([]string{"nf_hook_slow*", "nft_*", "nf_reinject*"}, ev.site)
+		return matchAny([]string{"nf_hook_slow*", "nft_*", "nf_reinject*", "nfqnl_*"}, ev.site)
 	}
 	switch stationWhere[ev.culprit] {
 	case "ipvs", "netfilter", "conntrack":

@@ -59,4 +59,11 @@ var findingsAtTheEnd = []Finding{
 		Advice:   "Expected for external addresses with policy Cluster, and for pods to the outside. If the server needs the address: externalTrafficPolicy Local, or the PROXY protocol at the load balancer.",
 		Unless:   "the server's log shows the client's own address",
 	},
+	{
+		Where: whereNote, Reason: "wrong-server", Title: "a process of the node answers in place of the service",
+		Says:     []string{"wrong server: {process} of {node} took it; IPVS has no virtual service {dst} here, an address of {service}"},
+		Evidence: []string{"the packet was sent to a service's address, IPVS was asked and let it go, and a socket in the node's own namespace took it untranslated"},
+		Advice:   "kube-proxy did not make the virtual service (`ipvsadm -Ln`, its log), or the port is not one of the service's; something on the node listens on 0.0.0.0 with that port (`ss -lntup`).",
+		Unless:   "ipvsadm lists the virtual service at that time",
+	},
 }

@@ -65,6 +65,20 @@ var findingsOfNetfilter = []Finding{
 		Unless: "ipvsadm lists a destination with a weight above 0 for it at that time",
 	},
 	{
+		Where: "ipvs", Reason: "all-weights-zero", Title: "all real servers of the virtual service are being drained",
+		Says:     []string{"all {n} destinations of {dst} have weight 0: IPVS begins no new connections to it"},
+		Evidence: []string{"the evidence of no-destination, and IPVS's table, read near that moment, has destinations for it, all of weight 0"},
+		Advice:   "kube-proxy gives terminating endpoints the weight 0: `kubectl get endpointslices -o yaml`, are there ready ones? A rollout that ends the last pod before the new one is ready looks like this. Connections that exist go on.",
+		Unless:   "`ipvsadm -Ln` lists a destination with a weight above 0 for it at that time",
+	},
+	{
+		Where: "ipvs", Reason: "overload", Title: "all real servers of the virtual service are at their limit",
+		Says:     []string{"all {n} destinations of {dst} have as many connections as the upper threshold allows"},
+		Evidence: []string{"the evidence of no-destination, and IPVS's table, read near that moment, has no destination for it below its upper threshold"},
+		Advice:   "`ipvsadm -Ln --thresholds` has the limits (kube-proxy sets none: somebody else did). More real servers, or a higher limit; a real server comes back below its lower threshold.",
+		Unless:   "that table has a destination below its upper threshold at that time",
+	},
+	{
 		Where: "ipvs", Reason: "transmit-failed", Title: "it could not be sent to the real server that was chosen",
 		Advice: "`ip route get BACKEND` on that node: no route, or one back to the node itself. For a tunnel also its MTU.",
 		Unless: "the route to the real server leads out",

@@ -39,7 +39,7 @@ const icmp6 = 1 << 16
 // nf_hook_slow whoever dropped it: the last function entered is the culprit,
 // since hooks run one after the other.
 var drops = []rule{
-	{nf: true, culprit: []Station{StationIPVSLeave, StationIPVSSchedule}, where: "ipvs", reason: "no-destination", say: "{dst} has no destination on this node"},
+	{nf: true, culprit: []Station{StationIPVSLeave, StationIPVSSchedule}, where: "ipvs", reason: reasonNoDestination, say: "{dst} has no destination on this node"},
 	{nf: true, culprit: []Station{StationIPVSConn, StationIPVSXmit}, where: "ipvs", reason: "transmit-failed", say: "it could not be sent on to the real server of {dst}"},
 	{nf: true, culprit: []Station{StationIPVSIn}, where: "ipvs", reason: "destination-gone", say: "the real server of this connection to {dst} is gone"},
 	{nf: true, culprit: []Station{StationIPVSOut}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},

@@ -41,6 +41,9 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	b.conclude(t, &r, &e, evicted)
 	t.Node = b.node(t.Visits)
 	b.service(t, &r)
+	if w := b.wrongServerNote(t, &r); w != "" {
+		t.Notes = append(t.Notes, w)
+	}
 	if b.s.cfg.Wires {
 		b.wires(t, &r, &e)
 	}

@@ -217,6 +217,7 @@ func (b *builder) judgeDrop(hops []hop) ending {
 		}
 	}
 	e.say = ev.fill(b, e.say)
+	b.virtual(&e, &hops[n])
 	switch {
 	case e.reason == reasonOtherHost:
 		e.rank = rankOtherHost

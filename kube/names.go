@@ -27,6 +27,7 @@ type Names struct {
 var (
 	_ events.Names        = (*Names)(nil)
 	_ events.ServiceNames = (*Names)(nil)
+	_ events.VirtualNames = (*Names)(nil)
 )
 
 // sighting is a pod's address at a device of a namespace.
@@ -166,6 +167,11 @@ func (n *Names) Service(ip string, port uint16, proto uint8, node string) (event
 		return events.ServiceFacts{}, false
 	}
 	return n.x.Service(addr, port, proto, either(n.called[node], node))
+}
+
+// Virtual implements events.VirtualNames, by the run's own names.
+func (n *Names) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
+	return events.VirtualOf(n.Names, netns, ip, port, proto)
 }
 
 // PodOfProcess returns the pod, NAMESPACE/NAME, of a process in the node's

@@ -57,6 +57,7 @@ type Destination struct {
 	Addr             netip.AddrPort
 	Weight           int
 	Active, Inactive int    // connections
+	Upper            uint32 // connections from which on it gets no new ones; 0: no limit
 	Forward          string // nat, local, tunnel, route or bypass
 }
 

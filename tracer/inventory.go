@@ -22,9 +22,10 @@ import (
 // from memory and is refreshed in the background when an event shows something
 // unknown. What has vanished is remembered, since its packets are still told of.
 type inventory struct {
-	kernel  *kernel
-	file    *events.NamesFile // nil: none
-	reasons map[uint32]string
+	kernel   *kernel
+	file     *events.NamesFile // nil: none
+	reasons  map[uint32]string
+	virtuals *virtuals
 
 	now  atomic.Pointer[snapshot]
 	wake chan struct{}
@@ -54,10 +55,13 @@ const (
 	lookAgain    = 20 * time.Millisecond
 )
 
-var _ events.Names = (*inventory)(nil)
+var (
+	_ events.Names        = (*inventory)(nil)
+	_ events.VirtualNames = (*inventory)(nil)
+)
 
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
-	inv := &inventory{kernel: k, wake: make(chan struct{}, 1), reasons: dropReasons(k.types),
+	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), reasons: dropReasons(k.types),
 		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
 	if namesFile != nil {
 		var err error

@@ -144,7 +144,7 @@ func newService(inode uint32, s *ipvs.Service, destinations []*ipvs.Destination)
 		}
 		out.Destinations = append(out.Destinations, Destination{
 			Addr: netip.AddrPortFrom(addr.Unmap(), d.Port), Weight: d.Weight,
-			Active: d.ActiveConnections, Inactive: d.InactiveConnections, Forward: forwarding[d.ConnectionFlags&ipvs.ConnFwdMask],
+			Active: d.ActiveConnections, Inactive: d.InactiveConnections, Upper: d.UpperThreshold, Forward: forwarding[d.ConnectionFlags&ipvs.ConnFwdMask],
 		})
 	}
 	return out

@@ -202,6 +202,9 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { t.names.watch(background) })
+	wg.Go(func() {
+		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
+	})
 	wg.Go(func() { t.followChanges(background) })
 
 	if err := t.state.set("enabled", 1); err != nil {
@@ -216,6 +219,9 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 		}
 		t.delivered++
 		t.names.notice(&e)
+		if d.stations[e.Hook] == events.StationIPVSLeave {
+			t.names.virtuals.want(e.Netns)
+		}
 		sink.Event(&e)
 	}
 	ticker := time.NewTicker(t.cfg.Poll)

@@ -50,11 +50,17 @@ type switchedNames struct{ events.Names }
 var (
 	_ events.ServiceNames = (*switchedNames)(nil)
 	_ events.ProcessNames = (*switchedNames)(nil)
+	_ events.VirtualNames = (*switchedNames)(nil)
 )
 
 // Service implements events.ServiceNames.
 func (n *switchedNames) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {
 	return events.ServiceOf(n.Names, ip, port, proto, node)
+}
+
+// Virtual implements events.VirtualNames.
+func (n *switchedNames) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
+	return events.VirtualOf(n.Names, netns, ip, port, proto)
 }
 
 // PodOfProcess implements events.ProcessNames.

@@ -52,6 +52,7 @@ type Name struct {
 	Reason    *ReasonName    `json:"reason,omitempty"`
 	Service   *ServiceName   `json:"service,omitempty"`
 	Task      *TaskName      `json:"task,omitempty"`
+	Virtual   *VirtualName   `json:"virtual,omitempty"`
 }
 
 // NamespaceName is an events.Namespace.
@@ -147,6 +148,7 @@ type book struct {
 	reasons   map[uint32]string
 	services  map[serviceKey]events.ServiceFacts
 	tasks     map[uint32]string // pods, by process
+	virtuals  map[virtualKey]events.VirtualFacts
 	size      int
 }
 
@@ -164,6 +166,7 @@ func (b *book) forget() {
 		addresses: map[addrKey]events.AddressNames{}, ports: map[string][]uint16{},
 		processes: map[uint32]process{}, symbols: map[uint64]string{}, reasons: map[uint32]string{},
 		services: map[serviceKey]events.ServiceFacts{}, tasks: map[uint32]string{},
+		virtuals: map[virtualKey]events.VirtualFacts{},
 	}
 }
 
@@ -211,6 +214,10 @@ func (b *book) put(n *Name) error {
 	}
 	if v := n.Task; v != nil {
 		b.tasks[v.PID] = string(v.Pod)
+		said++
+	}
+	if v := n.Virtual; v != nil {
+		b.putVirtual(v)
 		said++
 	}
 	if said > 1 {
@@ -279,6 +286,9 @@ func (n *Name) cost() int {
 	}
 	if v := n.Task; v != nil {
 		add(v.Pod)
+	}
+	if v := n.Virtual; v != nil {
+		add(v.IP)
 	}
 	return size
 }

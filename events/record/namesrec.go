@@ -55,6 +55,7 @@ const (
 	askReason
 	askService
 	askTask // the pod of a process
+	askVirtual
 )
 
 var _ events.Names = (*NamesRecorder)(nil)

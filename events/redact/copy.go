@@ -202,6 +202,15 @@ func (r *Redactor) Name(n record.Name) (record.Name, bool) {
 		n.Symbol = &s
 	case n.Service != nil:
 		return r.serviceName(n)
+	case n.Virtual != nil:
+		v := *n.Virtual
+		ip, err := netip.ParseAddr(string(v.IP))
+		if err != nil {
+			n.Virtual = nil
+			return n, n.Forget
+		}
+		v.Netns, v.IP, v.Port = r.Netns(v.Netns), record.Text(r.Addr(ip).String()), r.Port(v.Port)
+		n.Virtual = &v
 	case n.Task != nil:
 		n.Task = &record.TaskName{PID: r.PID(n.Task.PID), Pod: r.object(n.Task.Pod)}
 	}

@@ -113,6 +113,15 @@ func (n *names) Service(ip string, port uint16, proto uint8, node string) (event
 	return f, true
 }
 
+// Virtual implements events.VirtualNames. Counts stay.
+func (n *names) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return events.VirtualFacts{}, false
+	}
+	return events.VirtualOf(n.inner, n.r.originalNetns(netns), n.r.original(a).String(), n.r.originalPort(port), proto)
+}
+
 // PodOfProcess implements events.ProcessNames.
 func (n *names) PodOfProcess(pid uint32) string {
 	return n.r.Object(events.PodOfProcess(n.inner, n.r.originalPID(pid)))

@@ -126,6 +126,11 @@ func (c *checker) verdictRun(group string, chosen []verdictCase, series string, 
 	}
 	s, all, err := c.tool.around([]string{everything}, c.me, "verdicts", "-o", file,
 		"-run", "^("+strings.Join(names, "|")+")$", group)
+	for _, v := range chosen {
+		if v.group == group {
+			err = errors.Join(err, v.settle())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,42 @@ var ipvsVerdicts = []verdictCase{
 			{kind: "reply tcp RA", verdict: delivered, because: "request tcp S"},
 		}},
 
+	{name: "all-weights-zero", finding: "ipvs/all-weights-zero", group: "ipvs", from: "centos",
+		lasting: serves(4061, "-t", "rr", "172.23.96.163:7 -w 0"),
+		traffic: refusal("tcp", vipOdd+":4061", errRefused),
+		want: []verdictWant{{kind: "request tcp S", where: "ipvs", reason: "all-weights-zero",
+			line: "1.5 stacks, terminated in IPVS: the only destination of 192.168.13.99:4061 has weight 0: IPVS begins no new connections to it"}}},
+	{name: "no-destination-left", finding: "ipvs/all-weights-zero", similar: true, group: "ipvs", from: "centos",
+		lasting: serves(4062, "-t", "rr", ""),
+		traffic: refusal("tcp", vipOdd+":4062", errRefused),
+		want:    []verdictWant{{kind: "request tcp S", where: "ipvs", reason: "no-destination"}}},
+	{name: "one-weight-left", finding: "ipvs/all-weights-zero", similar: true, group: "ipvs", from: "centos",
+		lasting: append(serves(4063, "-t", "rr", "172.23.96.163:7 -w 0"), change{"n1", "ipvsadm -a -t " + vipOdd + ":4063 -r 172.23.96.164:7 -m", ""}),
+		traffic: echoes("tcp", vipOdd+":4063", 100),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+	{name: "overload", finding: "ipvs/overload", group: "ipvs", from: "centos",
+		lasting: serves(4064, "-t", "rr", "172.23.96.163:7 -x 1"),
+		traffic: besides(holds("tcp", vipOdd+":4064"), refusal("tcp", vipOdd+":4064", errRefused)),
+		want: []verdictWant{
+			{kind: "request tcp S", where: "ipvs", reason: "overload",
+				line: "1.5 stacks, terminated in IPVS: the only destination of 192.168.13.99:4064 has as many connections as the upper threshold allows"},
+			{kind: "request tcp S", verdict: delivered},
+		}},
+	{name: "below-threshold", finding: "ipvs/overload", similar: true, group: "ipvs", from: "centos",
+		lasting: serves(4065, "-t", "rr", "172.23.96.163:7 -x 3"),
+		traffic: besides(holds("tcp", vipOdd+":4065"), echoes("tcp", vipOdd+":4065", 100)),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+
+	// A process of the node at the port, for any address; and IPVS lets it have
+	// what has no virtual service. KUBE-IPVS-FILTER would refuse it.
+	{name: "wrong-server", finding: "wrong server:", group: "ipvs", from: "centos",
+		cause:   []change{inserted("n1", "iptables", "INPUT -p tcp --dport 4066 -j ACCEPT")},
+		traffic: hosted("n1", 4066, vipNginx),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered, note: "wrong server:"}}},
+	{name: "own-server", finding: "wrong server:", similar: true, group: "ipvs", from: "centos",
+		traffic: hosted("n1", 4067, "10.0.0.180"),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+
 	{name: "destination-gone", finding: "ipvs/destination-gone", group: "ipvs", from: "centos",
 		cause: append([]change{{"n1", "sysctl -w net.ipv4.vs.expire_nodest_conn=0", "sysctl -w net.ipv4.vs.expire_nodest_conn=1"}},
 			serves(4053, "-t", "rr", "172.23.96.163:7")...),
@@ -77,13 +113,37 @@ func virtualAt(netns string) change {
 	return change{netns, "ip addr add " + vipOdd + "/32 dev kube-ipvs0", "ip addr del " + vipOdd + "/32 dev kube-ipvs0"}
 }
 
-// serves is a virtual service on n1 with one real server.
+// serves is a virtual service on n1 with one real server, or none. It has an
+// address of its own device, so that several can come and go.
 func serves(port int, proto, scheduler, real string) []change {
 	at := fmt.Sprintf("%s %s:%d", proto, vipOdd, port)
-	return []change{
-		virtualAt("n1"),
+	dummy := fmt.Sprintf("odd%d", port)
+	all := []change{
+		{"n1", "ip link add " + dummy + " type dummy", "ip link del " + dummy},
+		{"n1", "ip addr add " + vipOdd + "/32 dev " + dummy, ""},
 		{"n1", "ipvsadm -A " + at + " -s " + scheduler, "ipvsadm -D " + at},
-		{"n1", "ipvsadm -a " + at + " -r " + real + " -m", ""},
+	}
+	if real != "" {
+		all = append(all, change{"n1", "ipvsadm -a " + at + " -m -r " + real, ""})
+	}
+	return all
+}
+
+// hosted is a connection to an address at which a process of a node listens,
+// as it does at all others of the node.
+func hosted(netns string, port uint16, ip string) func(*play) error {
+	return func(p *play) error {
+		var l net.Listener
+		err := inNetns(netns, func() (err error) {
+			l, err = net.Listen("tcp", hostPort("0.0.0.0", port))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		go echoTCP(l, nil)
+		return echoes("tcp", hostPort(ip, port), 100)(p)
 	}
 }
 

@@ -32,6 +32,9 @@ type verdictCase struct {
 	group string
 	from  string   // the namespace that traffic runs in
 	cause []change // in this order, taken back the other way round
+	// lasting is changed before cause, and taken back when the tool has ended:
+	// what it reads behind the packets.
+	lasting []change
 	// traffic makes the packets. An error means that it did not go for the
 	// client as it should, and is a fault of the case.
 	traffic func(*play) error
@@ -146,6 +149,11 @@ func findVerdicts(pattern string) ([]verdictCase, error) {
 
 // make makes the case happen. What it changed is taken back in any case.
 func (p *play) make() (err error) {
+	for _, c := range p.lasting {
+		if err := runCommand(c.netns, c.do); err != nil {
+			return err
+		}
+	}
 	done := 0
 	for ; done < len(p.cause) && err == nil; done++ {
 		if err = runCommand(p.cause[done].netns, p.cause[done].do); err != nil {
@@ -158,6 +166,17 @@ func (p *play) make() (err error) {
 	for _, c := range slices.Backward(p.cause[:done]) {
 		if c.undo != "" {
 			err = errors.Join(err, runCommand(c.netns, c.undo))
+		}
+	}
+	return err
+}
+
+// settle takes back what was to last beyond the case. What a case that failed
+// has not changed cannot be taken back, and says so.
+func (c *verdictCase) settle() (err error) {
+	for _, one := range slices.Backward(c.lasting) {
+		if one.undo != "" {
+			err = errors.Join(err, runCommand(one.netns, one.undo))
 		}
 	}
 	return err
