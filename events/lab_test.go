@@ -84,6 +84,7 @@ var labHooks = []Hook{
 	{Name: "kfree_skb_partial", Station: StationEnd}, {Name: "icmpv6_rcv", Station: StationICMPIn}, {Name: "ip6_finish_output2", Station: StationNeighbour},
 	{Name: "skb_gro_receive", Station: StationMerge}, {Name: "kfree_skb", Station: StationDrop},
 	{Name: "consume_skb", Station: StationEnd},
+	{Name: "early_drop", Station: StationConntrackFull}, {Name: "nf_ct_resolve_clash", Station: StationConntrackClash},
 }
 
 func newLab() *lab {
@@ -129,8 +130,8 @@ func newLab() *lab {
 //	NETNS[/DEVICE] HOOK [key=value…]
 //
 // with the keys pkt, other, h (SRC:PORT>DST:PORT[,flags]), icmp, inner, ct,
-// nf (hook number), reason, site, task (comm:pid), inode, backend and the
-// words reply, tentative.
+// others (behind ct: it is another packet's), nf (hook number), reason, site, task (comm:pid), inode, backend and the
+// words reply, tentative, no-entry.
 type script struct {
 	t      testing.TB
 	l      *lab
@@ -241,6 +242,10 @@ func (s *script) set(e *Event, kv string) {
 		e.Ext = ExtConntrack
 		a, b, _ := strings.Cut(v, "|")
 		e.CT = Conntrack{Original: header(s.t, a).Tuple, Reply: header(s.t, b).Tuple, Info: 2}
+	case "others":
+		e.CT.Info, e.CT.Status = CTOther|uint8(n), CTConfirmed
+	case "no-entry":
+		e.Flags |= FlagNoEntry
 	case "nf":
 		e.NFFamily, e.NFHook = 2, uint8(n) //nolint:gosec // 0 to 4
 	case "ret":

@@ -134,6 +134,11 @@ func (c *checker) verdictRun(group string, chosen []verdictCase, series string, 
 	if err != nil {
 		return nil, err
 	}
+	for line := range strings.Lines(s.stderr.String()) {
+		if strings.HasPrefix(line, "lab: ") { // how long each took
+			fmt.Print("    ", line)
+		}
+	}
 	results, err := readPlays(file)
 	if err != nil {
 		return nil, err
