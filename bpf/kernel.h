@@ -53,10 +53,30 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct ipv4_devconf {
+	int data[1]; /* the first is IPV4_DEVCONF_FORWARDING */
+};
+
+struct in_device {
+	struct ipv4_devconf cnf;
+};
+
 struct net_device {
 	int ifindex;
 	u16 type;
+	unsigned int flags;
+	unsigned long state;
+	struct in_device *ip_ptr;
 	possible_net_t nd_net;
+};
+
+struct dst_entry {
+	short error;
+};
+
+struct net_bridge_port {
+	struct net_device *dev;
+	u8 state;
 };
 
 struct sock_common {
@@ -94,6 +114,7 @@ struct sk_buff {
 	struct sk_buff *next;
 	struct net_device *dev;
 	unsigned long _nfct;
+	unsigned long _skb_refdst;
 	unsigned int len;
 	u16 network_header;
 	u16 mac_header;

@@ -318,6 +318,75 @@ int conn_new(void *ctx)
 	return 0;
 }
 
+/*
+ * The packet's route is an error: which one (errno), and whether the device that
+ * it came in by forwards at all. ip_error treats the same error differently then.
+ */
+SEC("kprobe")
+int route_error(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	struct sk_buff *b = (void *)skb;
+	unsigned long dst = 0;
+	struct net_device *dev = 0;
+	struct in_device *in = 0;
+	int forwards = 0;
+	short error = 0;
+
+	bpf_core_read(&dst, sizeof(dst), &b->_skb_refdst);
+	dst &= ~1UL; /* SKB_DST_NOREF */
+	bpf_core_read(&error, sizeof(error), &((struct dst_entry *)dst)->error);
+	bpf_core_read(&dev, sizeof(dev), &b->dev);
+	bpf_core_read(&in, sizeof(in), &dev->ip_ptr);
+	bpf_core_read(&forwards, sizeof(forwards), &in->cnf.data[0]);
+	data[0] = (u16)error | (u32)!!forwards << 16;
+	follow_packet(&a, skb, p, 0, 0, data);
+	return 0;
+}
+
+/* A bridge sends to one port, a.a: its number and STP state, both 0: unknown. */
+SEC("kprobe")
+int bridge_port(void *ctx)
+{
+	u64 data[3] = {};
+	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
+	struct net_bridge_port *to = (void *)number(&a.a);
+	struct net_device *dev = 0;
+	u32 ifindex = 0;
+	u8 state = 0;
+
+	bpf_core_read(&dev, sizeof(dev), &to->dev);
+	if (dev && !bpf_core_read(&ifindex, sizeof(ifindex), &dev->ifindex) && !(ifindex >> 23) &&
+	    !bpf_core_read(&state, sizeof(state), &to->state))
+		data[0] = ifindex << 8 | state;
+	follow_packet(&a, skb, p, 0, 0, data);
+	return 0;
+}
+
+/* The device of a dropped packet: known, not up, without carrier. What is no
+ * device by now (a socket's use of the field) has no sense, and is not asked for. */
+enum dev_state { DEV_KNOWN = 1, DEV_NOT_UP = 2, DEV_NO_CARRIER = 4 };
+#define IFF_UP 1
+#define LINK_STATE_NOCARRIER 2
+
+static __always_inline u64 device_state(u64 skb)
+{
+	struct sk_buff *b = (void *)skb;
+	struct net_device *dev = 0;
+	unsigned long state = 0;
+	unsigned int flags = 0;
+
+	bpf_core_read(&dev, sizeof(dev), &b->dev);
+	if (!dev || bpf_core_read(&flags, sizeof(flags), &dev->flags) ||
+	    bpf_core_read(&state, sizeof(state), &dev->state))
+		return 0;
+	return DEV_KNOWN | (flags & IFF_UP ? 0 : DEV_NOT_UP) |
+	       (state & 1UL << LINK_STATE_NOCARRIER ? DEV_NO_CARRIER : 0);
+}
+
 /* Dropped: a.a the reason (0 below 5.17), a.b where. */
 SEC("kprobe")
 int drop(void *ctx)
@@ -327,6 +396,7 @@ int drop(void *ctx)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	data[0] = (u32)number(&a.a);
 	data[1] = number(&a.b);
+	data[2] = device_state(skb);
 	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END | (without_ct(skb) ? EVENT_NO_CT : 0), data);
 	return 0;
 }

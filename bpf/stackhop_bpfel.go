@@ -22,6 +22,7 @@ const (
 	stackhopMapShTargets     = "sh_targets"
 	stackhopMapShVia         = "sh_via"
 	stackhopProgAnswer       = "answer"
+	stackhopProgBridgePort   = "bridge_port"
 	stackhopProgClash        = "clash"
 	stackhopProgClone        = "clone"
 	stackhopProgConnNew      = "conn_new"
@@ -34,6 +35,7 @@ const (
 	stackhopProgNetfilter    = "netfilter"
 	stackhopProgPath         = "path"
 	stackhopProgReceive      = "receive"
+	stackhopProgRouteError   = "route_error"
 	stackhopProgSchedule     = "schedule"
 	stackhopProgSegment      = "segment"
 	stackhopProgSocketIn     = "socket_in"
@@ -110,28 +112,30 @@ type stackhopSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type stackhopProgramSpecs struct {
-	Answer    *ebpf.ProgramSpec `ebpf:"answer"`
-	Clash     *ebpf.ProgramSpec `ebpf:"clash"`
-	Clone     *ebpf.ProgramSpec `ebpf:"clone"`
-	ConnNew   *ebpf.ProgramSpec `ebpf:"conn_new"`
-	Device    *ebpf.ProgramSpec `ebpf:"device"`
-	Drop      *ebpf.ProgramSpec `ebpf:"drop"`
-	End       *ebpf.ProgramSpec `ebpf:"end"`
-	IcmpSend  *ebpf.ProgramSpec `ebpf:"icmp_send"`
-	LookUp    *ebpf.ProgramSpec `ebpf:"look_up"`
-	Merge     *ebpf.ProgramSpec `ebpf:"merge"`
-	Netfilter *ebpf.ProgramSpec `ebpf:"netfilter"`
-	Path      *ebpf.ProgramSpec `ebpf:"path"`
-	Receive   *ebpf.ProgramSpec `ebpf:"receive"`
-	Schedule  *ebpf.ProgramSpec `ebpf:"schedule"`
-	Segment   *ebpf.ProgramSpec `ebpf:"segment"`
-	SocketIn  *ebpf.ProgramSpec `ebpf:"socket_in"`
-	SocketOut *ebpf.ProgramSpec `ebpf:"socket_out"`
-	TableFull *ebpf.ProgramSpec `ebpf:"table_full"`
-	TcPath    *ebpf.ProgramSpec `ebpf:"tc_path"`
-	Track     *ebpf.ProgramSpec `ebpf:"track"`
-	Transmit  *ebpf.ProgramSpec `ebpf:"transmit"`
-	Verdict   *ebpf.ProgramSpec `ebpf:"verdict"`
+	Answer     *ebpf.ProgramSpec `ebpf:"answer"`
+	BridgePort *ebpf.ProgramSpec `ebpf:"bridge_port"`
+	Clash      *ebpf.ProgramSpec `ebpf:"clash"`
+	Clone      *ebpf.ProgramSpec `ebpf:"clone"`
+	ConnNew    *ebpf.ProgramSpec `ebpf:"conn_new"`
+	Device     *ebpf.ProgramSpec `ebpf:"device"`
+	Drop       *ebpf.ProgramSpec `ebpf:"drop"`
+	End        *ebpf.ProgramSpec `ebpf:"end"`
+	IcmpSend   *ebpf.ProgramSpec `ebpf:"icmp_send"`
+	LookUp     *ebpf.ProgramSpec `ebpf:"look_up"`
+	Merge      *ebpf.ProgramSpec `ebpf:"merge"`
+	Netfilter  *ebpf.ProgramSpec `ebpf:"netfilter"`
+	Path       *ebpf.ProgramSpec `ebpf:"path"`
+	Receive    *ebpf.ProgramSpec `ebpf:"receive"`
+	RouteError *ebpf.ProgramSpec `ebpf:"route_error"`
+	Schedule   *ebpf.ProgramSpec `ebpf:"schedule"`
+	Segment    *ebpf.ProgramSpec `ebpf:"segment"`
+	SocketIn   *ebpf.ProgramSpec `ebpf:"socket_in"`
+	SocketOut  *ebpf.ProgramSpec `ebpf:"socket_out"`
+	TableFull  *ebpf.ProgramSpec `ebpf:"table_full"`
+	TcPath     *ebpf.ProgramSpec `ebpf:"tc_path"`
+	Track      *ebpf.ProgramSpec `ebpf:"track"`
+	Transmit   *ebpf.ProgramSpec `ebpf:"transmit"`
+	Verdict    *ebpf.ProgramSpec `ebpf:"verdict"`
 }
 
 // stackhopMapSpecs contains maps before they are loaded into the kernel.
@@ -244,33 +248,36 @@ type stackhopVariables struct {
 //
 // It can be passed to loadStackhopObjects or ebpf.CollectionSpec.LoadAndAssign.
 type stackhopPrograms struct {
-	Answer    *ebpf.Program `ebpf:"answer"`
-	Clash     *ebpf.Program `ebpf:"clash"`
-	Clone     *ebpf.Program `ebpf:"clone"`
-	ConnNew   *ebpf.Program `ebpf:"conn_new"`
-	Device    *ebpf.Program `ebpf:"device"`
-	Drop      *ebpf.Program `ebpf:"drop"`
-	End       *ebpf.Program `ebpf:"end"`
-	IcmpSend  *ebpf.Program `ebpf:"icmp_send"`
-	LookUp    *ebpf.Program `ebpf:"look_up"`
-	Merge     *ebpf.Program `ebpf:"merge"`
-	Netfilter *ebpf.Program `ebpf:"netfilter"`
-	Path      *ebpf.Program `ebpf:"path"`
-	Receive   *ebpf.Program `ebpf:"receive"`
-	Schedule  *ebpf.Program `ebpf:"schedule"`
-	Segment   *ebpf.Program `ebpf:"segment"`
-	SocketIn  *ebpf.Program `ebpf:"socket_in"`
-	SocketOut *ebpf.Program `ebpf:"socket_out"`
-	TableFull *ebpf.Program `ebpf:"table_full"`
-	TcPath    *ebpf.Program `ebpf:"tc_path"`
-	Track     *ebpf.Program `ebpf:"track"`
-	Transmit  *ebpf.Program `ebpf:"transmit"`
-	Verdict   *ebpf.Program `ebpf:"verdict"`
+	Answer     *ebpf.Program `ebpf:"answer"`
+	BridgePort *ebpf.Program `ebpf:"bridge_port"`
+	Clash      *ebpf.Program `ebpf:"clash"`
+	Clone      *ebpf.Program `ebpf:"clone"`
+	ConnNew    *ebpf.Program `ebpf:"conn_new"`
+	Device     *ebpf.Program `ebpf:"device"`
+	Drop       *ebpf.Program `ebpf:"drop"`
+	End        *ebpf.Program `ebpf:"end"`
+	IcmpSend   *ebpf.Program `ebpf:"icmp_send"`
+	LookUp     *ebpf.Program `ebpf:"look_up"`
+	Merge      *ebpf.Program `ebpf:"merge"`
+	Netfilter  *ebpf.Program `ebpf:"netfilter"`
+	Path       *ebpf.Program `ebpf:"path"`
+	Receive    *ebpf.Program `ebpf:"receive"`
+	RouteError *ebpf.Program `ebpf:"route_error"`
+	Schedule   *ebpf.Program `ebpf:"schedule"`
+	Segment    *ebpf.Program `ebpf:"segment"`
+	SocketIn   *ebpf.Program `ebpf:"socket_in"`
+	SocketOut  *ebpf.Program `ebpf:"socket_out"`
+	TableFull  *ebpf.Program `ebpf:"table_full"`
+	TcPath     *ebpf.Program `ebpf:"tc_path"`
+	Track      *ebpf.Program `ebpf:"track"`
+	Transmit   *ebpf.Program `ebpf:"transmit"`
+	Verdict    *ebpf.Program `ebpf:"verdict"`
 }
 
 func (p *stackhopPrograms) Close() error {
 	return _StackhopClose(
 		p.Answer,
+		p.BridgePort,
 		p.Clash,
 		p.Clone,
 		p.ConnNew,
@@ -283,6 +290,7 @@ func (p *stackhopPrograms) Close() error {
 		p.Netfilter,
 		p.Path,
 		p.Receive,
+		p.RouteError,
 		p.Schedule,
 		p.Segment,
 		p.SocketIn,

@@ -67,7 +67,7 @@ var endings = []struct {
 	{"race", fromEth + "real/eth0 nf_hook_slow nf=4\nreal/eth0 __nf_conntrack_confirm\nreal/eth0 kfree_skb site=nf_hook_slow", 0.5, Terminated, "conntrack", "confirm-failed", "lost the race"},
 	{"server gone", fromEth + "real/eth0 nf_hook_slow nf=1\nreal/eth0 ipt_do_table nf=1\nreal/eth0 ip_vs_in_hook\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", 0.5, Terminated, "ipvs", "destination-gone", "172.23.97.2:81 is gone"},
 	{"rp_filter behind a table", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb reason=IP_RPFILTER site=ip_rcv_finish_core", 0.5, Terminated, "routing", "rp-filter", "198.51.100.9:5555 is not reached by eth0"},
-	{"route, 5.10", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb site=ip_rcv_finish_core", 0.5, Terminated, "routing", "no-route", "no route"},
+	{"route, 5.10", fromEth + "real/eth0 nf_hook_slow nf=0\nreal/eth0 ipt_do_table nf=0\nreal/eth0 kfree_skb site=ip_rcv_finish_core", 0.5, Terminated, "routing", "refused", "routing refused"},
 	{"prohibited", fromEth + "real/eth0 ip_error\nreal/eth0 kfree_skb site=ip_error", 0.5, Terminated, "routing", "unreachable", "172.23.97.2:81 is unreachable from real"},
 	{"no protocol", fromEth + "real/eth0 ip_local_deliver\nreal/eth0 kfree_skb reason=IP_NOPROTO site=ip_protocol_deliver_rcu", 0.5, Terminated, "ip", "no-protocol", "nothing in real takes its protocol"},
 	{"no protocol, 5.10", fromEth + "real/eth0 ip_local_deliver\nreal/eth0 ipt_do_table nf=1\nreal/eth0 __icmp_send icmp=3/2\nreal/eth0 kfree_skb site=ip_local_deliver_finish", 0.5, Terminated, "ip", "no-protocol", "nothing in real takes its protocol"},

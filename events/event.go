@@ -60,12 +60,16 @@ type Event struct {
 	Netns   uint32 // inode number of the network namespace
 	Ifindex uint32 // device of the socket buffer in Netns; 0: none
 
-	Other    uint64         // StationClone, StationSegment, StationFragment: the parent Packet; StationMerge: the Packet merged into; on an event with FlagFirst: the Packet that caused this one (0: none)
-	NFFamily uint8          // StationNetfilter, StationTable: NFPROTO_* of linux/netfilter.h
-	NFHook   uint8          // StationNetfilter, StationTable: NF_INET_* hook number
-	Reason   uint32         // StationDrop: enum skb_drop_reason of the traced kernel; 0 below 5.17
-	Location uint64         // StationDrop: kernel address that freed the packet
-	Ret      int32          // StationVerdict: the hooked function's return value
+	Other    uint64 // StationClone, StationSegment, StationFragment: the parent Packet; StationMerge: the Packet merged into; on an event with FlagFirst: the Packet that caused this one (0: none)
+	NFFamily uint8  // StationNetfilter, StationTable: NFPROTO_* of linux/netfilter.h
+	NFHook   uint8  // StationNetfilter, StationTable: NF_INET_* hook number
+	Reason   uint32 // StationDrop: enum skb_drop_reason of the traced kernel; 0 below 5.17
+	Location uint64 // StationDrop: kernel address that freed the packet
+	// Ret is, at StationVerdict, the hooked function's return value; at
+	// StationRouteError the route's errno, and 1<<16 if the device forwards; at
+	// StationBridgeForward the port's ifindex<<8 and its STP state (0: unknown);
+	// at StationDrop Device* bits of the packet's device.
+	Ret      int32
 	ICMPType uint8          // StationICMPSend
 	ICMPCode uint8          // StationICMPSend
 	Backend  netip.AddrPort // StationIPVSConn: the real server chosen
@@ -81,6 +85,13 @@ type Event struct {
 	// read: whoever keeps it copies it.
 	Bytes []byte
 }
+
+// Bits of Ret at StationDrop.
+const (
+	DeviceKnown     = 1 << iota
+	DeviceNotUp     // administratively down
+	DeviceNoCarrier // its link is down: a veth's peer, a cable
+)
 
 // Link is what a device sees of a packet beside the headers last told, in runs
 // that record packets.

@@ -25,6 +25,7 @@ type evidence struct {
 	clashed  clashKind
 	winner   string // what its conntrack entry clashed with, in words
 	noEntry  bool   // see FlagNoEntry
+	facts
 }
 
 // nfDrop is the verdict of netfilter functions that drop (linux/netfilter.h):
@@ -38,6 +39,7 @@ func (b *builder) evidence(hops []hop) evidence {
 	ev := evidence{chain: -1, icmp: -1, hdr: hops[n].hdr, ns: b.s.netnsName(hops[n].netns)}
 	ev.kernel = b.s.dropReason(hops[n].val)
 	ev.site = b.s.names.Symbol(hops[n].loc)
+	ev.device = hops[n].a
 	if hops[n].ifindex != 0 {
 		ev.dev = b.s.deviceName(hops[n].netns, hops[n].ifindex)
 	}
@@ -82,6 +84,14 @@ func (ev *evidence) look(b *builder, h *hop, denied *Station) (counts bool) {
 			ev.reset = true
 			ev.rejected = "RST"
 			counts = true
+		}
+	case StationRouteError:
+		ev.route = h.val
+	case StationMartian:
+		ev.rpFilter = b.hasReason("IP_RPFILTER")
+	case StationBridgeForward:
+		if ev.by == nil {
+			ev.toPort(b, h)
 		}
 	case StationNetfilter, StationTable:
 		if ev.chain < 0 && h.a != 0 { // nft_do_chain does not say: its hook point did
@@ -163,7 +173,8 @@ func (ev *evidence) fits(r *rule) bool {
 		len(r.icmp) > 0 && (ev.icmp < 0 || !slices.Contains(r.icmp, uint32(ev.icmp))), //nolint:gosec // not negative here
 		len(r.itself) > 0 && !slices.Contains(r.itself, ev.itself()),
 		len(r.reasons) > 0 && !matchAny(r.reasons, ev.kernel),
-		len(r.sites) > 0 && !matchAny(r.sites, ev.site):
+		len(r.sites) > 0 && !matchAny(r.sites, ev.site),
+		r.more != nil && !r.more.holds(ev):
 		return false
 	}
 	return true
@@ -195,6 +206,7 @@ func (ev *evidence) fill(b *builder, say string) string {
 		"{dst}", dst, "{src}", src, "{ns}", ev.ns, "{length}", length, "{nosocket}", noSocket, "{hook}", hook,
 		"{chain}", chainWords(ev.chain), "{answer}", ev.rejected, "{winner}", ev.winner, "{kernel}", ev.kernel,
 		"{site}", orWords(ev.site, "an unknown function"), "{dev}", orWords(ev.dev, "its device"),
+		"{port}", ev.port, "{stp}", stpWords(ev.stp),
 	).Replace(say)
 }
 

@@ -35,6 +35,7 @@ var milestone = map[Station]string{
 	StationLocalDeliver: "addressed to this namespace",
 	StationForward:      "to be forwarded",
 	StationRouteError:   "the route is one that refuses",
+	StationMartian:      "routing complains of its source",
 	StationIPVSSchedule: "a virtual service looks for a real server",
 	StationIPVSConn:     "a real server was chosen: {detail}",
 	StationIPVSXmit:     "sent to the real server",

@@ -103,6 +103,9 @@ func (r *rule) words() string {
 	if len(r.sites) > 0 {
 		w = append(w, "it was freed in "+alternatives(r.sites, func(s string) string { return s }))
 	}
+	if r.more != nil {
+		w = append(w, r.more.words)
+	}
 	if r.reject {
 		w = append(w, "it was answered with an ICMP error or an RST")
 	}

@@ -66,4 +66,25 @@ var findingsAtTheEnd = []Finding{
 		Advice:   "kube-proxy did not make the virtual service (`ipvsadm -Ln`, its log), or the port is not one of the service's; something on the node listens on 0.0.0.0 with that port (`ss -lntup`).",
 		Unless:   "ipvsadm lists the virtual service at that time",
 	},
+	{
+		Where: whereNote, Reason: "not-translated-back", Title: "a reply came back with the server's own address",
+		Says:     []string{"reply not translated back: {it comes from another address than the client had sent to}"},
+		Evidence: []string{"the request's destination was translated on the way, and the reply reached the client with the server's own address as its source", "the client answered such a reply with an RST"},
+		Advice:   "The reply took a way past the translation: net.bridge.bridge-nf-call-iptables must be 1 where client and server share a bridge; between nodes it is an asymmetric route. Masquerading the request forces it back.",
+		Unless:   "the client had sent to that address, too",
+	},
+	{
+		Where: whereNote, Reason: "sent-again", Title: "a retransmission",
+		Says:     []string{"sent again: {how much} later; the first copy ended: {how}"},
+		Evidence: []string{"the same socket's addresses and sequence number were sent before"},
+		Advice:   "Follow how the first copy ended. If it was delivered, its acknowledgement was lost or late: look at the replies of this flow.",
+		Unless:   "`nstat -az TcpRetransSegs` did not move",
+	},
+	{
+		Where: whereNote, Reason: "conntrack-evicted", Title: "conntrack gave up another connection for it",
+		Says:     []string{"conntrack evicted {an entry without traffic in both directions}"},
+		Evidence: []string{"conntrack's early_drop succeeded while it made the packet's entry"},
+		Advice:   "The table is full (nf_conntrack_count at nf_conntrack_max), and connections that have not been answered yet are thrown out: the next ones fail. Raise the limit, or find who opens so many: `conntrack -L`.",
+		Unless:   "`conntrack -S` does not count early_drop",
+	},
 }

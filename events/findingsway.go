@@ -10,6 +10,11 @@ var findingsOnTheWay = []Finding{
 		Unless: "no program is attached to the device",
 	},
 	{
+		Where: "device", Reason: "device-down", Title: "the device is down",
+		Advice: "`ip link show DEV`: not UP, or NO-CARRIER because the other end is down or gone (a pod that is being removed, a cable). `ip monitor link` shows when it changes.",
+		Unless: "the device is UP with LOWER_UP at that time",
+	},
+	{
 		Where: "device", Reason: "device", Title: "a device did not take it",
 		Advice: "Is the device up, at both ends? `ip -s link show DEV` counts drops and carrier losses; `ethtool -S DEV` has the driver's own counts.",
 		Unless: "the device's counts of drops did not move",
@@ -33,6 +38,16 @@ var findingsOnTheWay = []Finding{
 		Where: "tc", Reason: "tc-drop", Title: "a tc program or filter dropped it",
 		Advice: "`tc filter show dev DEV ingress` and `egress`, and `bpftool net`, name the program. It belongs to a CNI plugin or a policy engine as a rule.",
 		Unless: "the device has neither a filter nor a program",
+	},
+	{
+		Where: "bridge", Reason: "hairpin", Title: "it would leave by the port it came in by",
+		Advice: "A pod that reaches itself through a service needs hairpin on its port: `bridge -d link show dev DEV`; CNI bridge has hairpinMode, kubelet had --hairpin-mode. `bridge link set dev DEV hairpin on` tries it.",
+		Unless: "hairpin is on there, or another port has the address (`bridge fdb show`)",
+	},
+	{
+		Where: "bridge", Reason: "port-blocked", Title: "the port is not forwarding",
+		Advice: "`bridge -d link show`: the state of the port. STP blocks or still listens (30 s after the port came up), or somebody set the state by hand; a bridge of pods needs no STP.",
+		Unless: "the port is forwarding at that time",
 	},
 	{
 		Where: "bridge", Reason: "not-forwarded", Title: "a bridge did not pass it on",
@@ -60,13 +75,33 @@ var findingsOnTheWay = []Finding{
 		Unless: "the address is an ordinary one",
 	},
 	{
-		Where: "routing", Reason: "not-forwarding", Title: "forwarding is off, or there is no route",
-		Advice: "`sysctl net.ipv4.ip_forward` (and net.ipv4.conf.DEV.forwarding) must be 1 on a node. If it is: `ip route get DST from SRC iif DEV`.",
+		Where: "routing", Reason: "source-refused", Title: "routing refused its source",
+		Advice: "This kernel does not say which of two: rp_filter (`ip route get SRC` names another device than it came in by), or the source is an address of this very namespace (`ip addr`). log_martians=1 tells them apart.",
+		Unless: "rp_filter is 0 for the device and for all, and the address is not this namespace's",
+	},
+	{
+		Where: "routing", Reason: "prohibited", Title: "a route says prohibited",
+		Advice: "`ip route get DST from SRC iif DEV` and `ip rule` name the route or rule of type prohibit; its sender gets ICMP 3/13. Somebody set it on purpose: a policy engine, or an administrator.",
 		Unless: "`ip route get` finds a way out",
 	},
 	{
-		Where: "routing", Reason: "unreachable", Title: "a route says unreachable, prohibited or blackhole",
-		Advice: "`ip route get DST` and `ip rule` name the route. CNI plugins (Calico, Flannel) set a blackhole for a block whose pods are gone.",
+		Where: "routing", Reason: "blackhole", Title: "a route is a blackhole",
+		Advice: "`ip route show type blackhole`: CNI plugins (Calico, Cilium, kube-router) set one for a block of pod addresses; a more specific route of the pod is missing, as when the pod is gone. Nobody is told of the drop.",
+		Unless: "`ip route get` finds a way out",
+	},
+	{
+		Where: "routing", Reason: "refused", Title: "routing refused it",
+		Advice: "This kernel does not say why: rp_filter, a source or destination that cannot be one, or no route. `ip route get DST from SRC iif DEV` and log_martians=1 tell.",
+		Unless: "`ip route get` finds a way, and nothing is logged",
+	},
+	{
+		Where: "routing", Reason: "not-forwarding", Title: "forwarding is off, or there is no route",
+		Advice: "`sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding` must be 1 on a node; a restart of the network or of a container runtime may have set them back. If they are: `ip route get DST from SRC iif DEV`.",
+		Unless: "`ip route get` finds a way out",
+	},
+	{
+		Where: "routing", Reason: "unreachable", Title: "a route says unreachable",
+		Advice: "`ip route get DST from SRC iif DEV` and `ip rule` name the route. CNI plugins set one for a block of addresses whose pods are gone.",
 		Unless: "`ip route get` finds a way out",
 	},
 	{

@@ -85,6 +85,8 @@ var labHooks = []Hook{
 	{Name: "skb_gro_receive", Station: StationMerge}, {Name: "kfree_skb", Station: StationDrop},
 	{Name: "consume_skb", Station: StationEnd},
 	{Name: "early_drop", Station: StationConntrackFull}, {Name: "nf_ct_resolve_clash", Station: StationConntrackClash},
+	{Name: "br_forward", Station: StationBridgeForward},
+	{Name: "ip_handle_martian_source", Station: StationMartian},
 }
 
 func newLab() *lab {
@@ -280,7 +282,7 @@ func pair(v string) (uint8, uint8) {
 	return a, b
 }
 
-// header parses SRC:PORT>DST:PORT[,flags][,udp][,ttl=N].
+// header parses SRC:PORT>DST:PORT[,flags][,udp][,frag][,seq=N][,len=N].
 func header(t testing.TB, v string) Header {
 	t.Helper()
 	parts := strings.Split(v, ",")
@@ -300,6 +302,16 @@ func header(t testing.TB, v string) Header {
 			h.Proto = protoUDP
 		case p == "frag":
 			h.Fragment = true
+		case strings.HasPrefix(p, "seq="), strings.HasPrefix(p, "len="):
+			n, err := strconv.ParseUint(p[4:], 10, 32)
+			if err != nil {
+				t.Fatalf("script: bad header %q", v)
+			}
+			if p[0] == 's' {
+				h.Seq = uint32(n)
+			} else {
+				h.Length = uint32(n)
+			}
 		default:
 			for _, f := range p {
 				h.TCPFlags |= map[rune]uint8{'F': 1, 'S': 2, 'R': 4, 'P': 8, 'A': 16}[f]

@@ -11,7 +11,7 @@ type step struct {
 	loc     uint64 // StationDrop: the kernel address that dropped it
 	netns   uint32
 	ifindex uint32
-	val     uint32 // StationDrop: the reason; StationVerdict: Ret; tc stations: Link.Hash
+	val     uint32 // StationDrop: the reason; StationVerdict, StationRouteError, StationBridgeForward: Ret; tc stations: Link.Hash
 	ext     int32  // index into headers or cts of the packet, as extKind says; -1: none
 	aux     int32  // index into sockets or backends of the packet; -1: none
 	hook    HookID
@@ -19,7 +19,7 @@ type step struct {
 	station Station
 	flags   Flags
 	extKind Ext
-	a, b    uint8 // NFFamily and NFHook, ICMPType and ICMPCode, or Link.TTL
+	a, b    uint8 // NFFamily and NFHook, ICMPType and ICMPCode, Link.TTL, or Device* bits of StationDrop
 }
 
 // effect is a packet that another one caused.
@@ -84,8 +84,8 @@ func (p *packet) add(e *Event, station Station) int {
 	}
 	switch station {
 	case StationDrop:
-		st.loc, st.val = e.Location, e.Reason
-	case StationVerdict:
+		st.loc, st.val, st.a = e.Location, e.Reason, uint8(e.Ret) //nolint:gosec // Device* bits
+	case StationVerdict, StationRouteError, StationBridgeForward:
 		st.val = uint32(e.Ret) //nolint:gosec // the bits are kept, and read back as int32
 	case StationNetfilter, StationTable, StationIPVSIn:
 		st.a, st.b = e.NFFamily, e.NFHook

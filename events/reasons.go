@@ -23,6 +23,7 @@ type rule struct {
 	itself  []uint32  // it is one of these ICMP messages, likewise
 	reasons []string  // the kernel's drop reason; "*" at the end: any with this prefix
 	sites   []string  // the function that dropped it, likewise
+	more    *proof    // evidence of another kind; nil: none is asked for
 
 	where, reason string
 	// say completes "terminated in …:". Words in braces: see evidence.fill.
@@ -66,20 +67,32 @@ var drops = []rule{
 	{reasons: []string{""}, sites: []string{"ip_rcv_core*", "ip6_rcv_core*"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's, or its IP header is invalid"},
 	{sites: []string{"ip6_mc_input"}, where: "ip", reason: reasonOtherHost, say: "nobody in {ns} listens to {dst}"},
 	{reasons: []string{"IP_RPFILTER"}, where: "routing", reason: "rp-filter", say: "rp_filter: {src} is not reached by {dev}"},
-	{reasons: []string{"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"}, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
+	// The destination may have become such a one by NAT, in a function that no hook followed.
+	{reasons: []string{"IP_LOCALNET", ""}, sites: routeInput, more: oddDestination, where: "routing", reason: "martian-destination", say: "{dst} cannot be the destination of a packet that comes in by {dev}"},
+	{reasons: []string{"IP_LOCALNET"}, more: sourceTaken, where: "routing", reason: "martian-destination", say: "NAT gave it a destination that cannot be one on {dev} (loopback, and route_localnet is off)"},
 	{reasons: []string{"IP_INVALID_DEST"}, where: "routing", reason: "martian-destination", say: "{dst} cannot be a destination"},
+	{reasons: []string{"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"}, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
+	{seen: StationMartian, reasons: []string{""}, sites: routeInput, more: oddSource, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}"},
+	// Where rp_filter has a reason of its own, what has none is not its doing.
+	{seen: StationMartian, reasons: []string{""}, sites: routeInput, more: rpFilterTold, where: "routing", reason: "martian-source", say: "{src} cannot be a source on {dev}: it is an address of {ns}, or not reached by unicast"},
+	{seen: StationMartian, reasons: []string{""}, sites: routeInput, where: "routing", reason: "source-refused", say: "{src} is refused as a source on {dev}: by rp_filter, or because it is an address of {ns}"},
 
 	{reasons: []string{"IP_NOPROTO"}, where: "ip", reason: "no-protocol", say: "nothing in {ns} takes its protocol"},
 	{reasons: []string{""}, sites: []string{"ip_local_deliver_finish", "ip_protocol_deliver_rcu"}, icmp: []uint32{3<<8 | 2}, where: "ip", reason: "no-protocol", say: "nothing in {ns} takes its protocol"},
 	{icmp: []uint32{11 << 8, icmp6 | 3<<8}, where: "forward", reason: "ttl", say: "its TTL ended on the way to {dst}"},
 	{icmp: []uint32{3<<8 | 4, icmp6 | 2<<8}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}, and must not be fragmented"},
 	{reasons: []string{"PKT_TOO_BIG"}, where: "forward", reason: "too-big", say: "{length} bytes are too big for the way to {dst}"},
+	{seen: StationRouteError, more: noForwarding, where: "routing", reason: "not-forwarding", say: "{ns} does not forward what comes in by {dev}, and {dst} is none of its addresses"},
+	{seen: StationRouteError, more: prohibited, where: "routing", reason: "prohibited", say: "the route to {dst} in {ns} says prohibited"},
+	{seen: StationRouteError, more: blackhole, where: "routing", reason: "blackhole", say: "the route to {dst} in {ns} is a blackhole"},
+	{seen: StationRouteError, more: noRoute, where: "routing", reason: "no-route", say: "no route from {ns} to {dst}"},
+	{seen: StationRouteError, more: unreachable, where: "routing", reason: "unreachable", say: "the route to {dst} in {ns} says unreachable"},
 	{seen: StationRouteError, reasons: []string{"IP_INADDRERRORS"}, where: "routing", reason: "not-forwarding", say: "{ns} does not forward, or has no route to {dst}"},
 	{seen: StationRouteError, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"}, where: "routing", reason: "no-route", say: "no route from {ns} to {dst}"},
 	{culprit: []Station{StationTransportIn}, reject: true, reasons: []string{""}, where: "socket", reason: "no-socket", say: "{nosocket}"},
 	{culprit: []Station{StationTransportIn}, reasons: []string{""}, sites: []string{"udp_queue_rcv*", "udpv6_queue_rcv*"}, where: "socket", reason: "socket-refused", say: "the socket at {dst} refused it: its filter, or a wrong checksum"},
-	{reasons: []string{""}, sites: []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*"}, where: "routing", reason: "no-route", say: "no route to {dst} for a packet from {src} by {dev}"},
+	{reasons: []string{""}, sites: routeInput, where: "routing", reason: "refused", say: "routing refused a packet from {src} to {dst} by {dev}"},
 	{reasons: []string{""}, sites: []string{"ip_error"}, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IPV6DISABLED"}, where: "ip", reason: "ipv6-disabled", say: "IPv6 is disabled on {dev}"},
 	{reasons: []string{"IP_INHDR"}, where: "ip", reason: "bad-header", say: "its IP header is invalid"},
@@ -88,19 +101,34 @@ var drops = []rule{
 	{sites: []string{"neigh_*", "__neigh*", "arp_*", "ndisc_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
 	{reasons: []string{"TC_INGRESS", "TC_EGRESS", "TC_*"}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
 	{reasons: []string{"XDP", "XDP_*"}, where: "device", reason: "xdp", say: "an XDP program of {dev} dropped it"},
+	{reasons: []string{""}, sites: []string{"do_xdp_generic*", "netif_receive_generic_xdp*"}, where: "device", reason: "xdp", say: "an XDP program of {dev} dropped it"},
+	// Without its link, a device's queue is one that takes nothing (noop_qdisc).
+	{reasons: []string{"QDISC_*", "DEV_READY"}, more: linkDown, where: "device", reason: "device-down", say: "{dev} is down"},
+	{reasons: []string{""}, sites: queueSites, culprit: []Station{StationQueue, StationTCEgress, StationNeighbour}, more: linkDown, where: "device", reason: "device-down", say: "{dev} is down"},
 	{reasons: []string{"QDISC_*"}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
 	{reasons: []string{"FULL_RING"}, where: "queue", reason: "ring-full", say: "the ring of {dev} is full"},
 	{reasons: []string{"CPU_BACKLOG"}, where: "queue", reason: "cpu-backlog", say: "the CPU's input queue is full"},
 	{reasons: []string{""}, sites: []string{"enqueue_to_backlog", "netif_rx*"}, where: "queue", reason: "cpu-backlog", say: "the CPU's input queue is full"},
-	{reasons: []string{""}, sites: []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}, culprit: []Station{StationQueue, StationTCEgress, StationNeighbour}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
+	{reasons: []string{""}, sites: queueSites, culprit: []Station{StationQueue, StationTCEgress, StationNeighbour}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
+	{culprit: []Station{StationBridgeForward}, sites: bridgeForward, more: hairpin, where: "bridge", reason: "hairpin", say: "it would leave the bridge by {dev}, where it came in, and hairpin_mode is off there"},
+	{culprit: []Station{StationBridgeForward}, sites: bridgeForward, more: portBlocked, where: "bridge", reason: "port-blocked", say: "port {port} of the bridge is {stp}"},
+	{reasons: []string{"BRIDGE_INGRESS_STP_STATE"}, where: "bridge", reason: "port-blocked", say: "port {dev} of the bridge is not forwarding: nothing is taken from it"},
 	{reasons: []string{"BRIDGE_*", "LOCAL_MAC"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({kernel})"},
 	{reasons: []string{""}, sites: []string{"br_forward*", "__br_forward*"}, where: "bridge", reason: "not-forwarded", say: "no port to pass it on to: it would leave where it came in, or the port is blocked"},
 	{sites: []string{"br_*", "__br_*"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({site})"},
 	{reasons: []string{"XFRM_*", "SECURITY_HOOK", "BPF_CGROUP_EGRESS"}, where: "policy", reason: "policy", say: "a policy refused it ({kernel})"},
+	{reasons: []string{""}, sites: []string{"ip_finish_output", "ip6_finish_output"}, where: "policy", reason: "policy", say: "a BPF program of its sender's cgroup refused it"},
 	{reasons: []string{""}, sites: []string{"ip_forward*", "ip6_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}"},
 	{reasons: []string{"DEV_*", "TAP_*", "VXLAN_*", "NOMEM"}, where: "device", reason: "device", say: "{dev} did not take it ({kernel})"},
 	{reasons: []string{""}, sites: []string{"veth_xmit", "dev_*", "__dev_*", "validate_xmit*", "vxlan_*"}, where: "device", reason: "device", say: "{dev} did not take it ({site})"},
 }
+
+// Functions that drop, by what they do.
+var (
+	routeInput    = []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*", "br_nf_pre_routing_finish*"}
+	queueSites    = []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}
+	bridgeForward = []string{"br_*", "__br_*"} // br_forward is part of its callers on some kernels
+)
 
 // socketDrops are the reasons for which a packet that reached a TCP socket is
 // really lost. With any other, the kernel has used it and frees it as dropped
@@ -120,7 +148,7 @@ var stationWhere = map[Station]string{
 	StationReceive: "device", StationTCIngress: "tc",
 	StationBridgeIn: "bridge", StationBridgeForward: "bridge", StationBridgeFlood: "bridge", StationBridgeUp: "bridge",
 	StationBridgeOut: "bridge", StationBridgeNF: "netfilter",
-	StationIPIn: "ip", StationLocalDeliver: "ip", StationForward: "forward", StationRouteError: "routing",
+	StationIPIn: "ip", StationLocalDeliver: "ip", StationForward: "forward", StationRouteError: "routing", StationMartian: "routing",
 	StationNetfilter: "netfilter", StationTable: "netfilter", StationVerdict: "netfilter",
 	StationConntrackIn: "conntrack", StationConntrackFull: "conntrack", StationConntrackClash: "conntrack", StationConntrackConfirm: "conntrack", StationNAT: "conntrack",
 	StationIPVSIn: "ipvs", StationIPVSSchedule: "ipvs", StationIPVSConn: "ipvs", StationIPVSXmit: "ipvs",

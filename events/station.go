@@ -23,7 +23,7 @@ const (
 	StationTCIngress // tc ingress of a device
 
 	StationBridgeIn      // br_handle_frame_finish: the bridge decides where to
-	StationBridgeForward // br_forward, __br_forward: to one port
+	StationBridgeForward // br_forward, __br_forward: to one port (Ret)
 	StationBridgeFlood   // br_flood: to all ports
 	StationBridgeUp      // br_pass_frame_up: to the bridge device itself, and so to IP
 	StationBridgeOut     // br_dev_xmit: IP sends through the bridge device
@@ -32,7 +32,8 @@ const (
 	StationIPIn         // ip_rcv_core: IP input
 	StationLocalDeliver // ip_local_deliver: addressed to this namespace
 	StationForward      // ip_forward: to be sent on
-	StationRouteError   // ip_error: the route says unreachable, prohibited or blackhole
+	StationRouteError   // ip_error: the route says unreachable, prohibited or blackhole (Ret)
+	StationMartian      // ip_handle_martian_source: the source is refused
 
 	StationNetfilter        // nf_hook_slow: one netfilter hook point begins (NFFamily, NFHook)
 	StationTable            // ipt_do_table, nft_do_chain: a rule set judges (NFFamily, NFHook)

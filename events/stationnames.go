@@ -28,6 +28,7 @@ var stationNames = map[Station]string{
 	StationLocalDeliver:     "local-deliver",
 	StationForward:          "forward",
 	StationRouteError:       "route-error",
+	StationMartian:          "martian",
 	StationNetfilter:        "netfilter",
 	StationTable:            "table",
 	StationVerdict:          "verdict",

@@ -97,6 +97,8 @@ type Stitcher struct {
 	freeGroups     []*group
 	held           []held // finished, by the time of their beginning
 	links          links
+	segments       sentSegments
+	translations   translations
 	entered        entered
 	stats          StitchStats
 	away           Event // made by elsewhere
@@ -138,6 +140,8 @@ func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	s.done.init(c.MaxPackets)
 	s.flows.init(c.MaxPackets)
 	s.links.init()
+	s.segments.init()
+	s.translations.init(c.MaxPackets)
 	for _, h := range c.Hooks {
 		for int(h.ID) >= len(s.hooks) {
 			s.hooks = append(s.hooks, Hook{})
@@ -190,6 +194,9 @@ func (s *Stitcher) Add(e *Event) {
 	}
 	s.note(p, e, st)
 	s.link(p, e, st)
+	if e.Ext == ExtHeader {
+		s.translations.see(p)
+	}
 	p.group.last = s.now
 	if e.Flags&FlagEnd != 0 || deliveryStation[st] {
 		s.due.sooner(p.group, s.now+s.settle)

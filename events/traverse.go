@@ -38,6 +38,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	b.translations(t, &r)
 	b.describe(t, &r, &e)
 	b.causes(t, root, &r, index)
+	b.flowNotes(t, &r, &e, index)
 	b.conclude(t, &r, &e, evicted)
 	t.Node = b.node(t.Visits)
 	b.service(t, &r)
@@ -82,6 +83,18 @@ func (b *builder) translations(t *Traversal, r *run) {
 		if note := clientNote(r.hops, nats); note != "" {
 			t.Notes = append(t.Notes, note)
 		}
+	}
+}
+
+// flowNotes notes what is to be said of a packet by others of its connection.
+func (b *builder) flowNotes(t *Traversal, r *run, e *ending, index int) {
+	if t.Visits[0].Entered == ViaSocket && index == 0 && !r.came {
+		if note := b.s.segments.again(r, e); note != "" {
+			t.Notes = append(t.Notes, note)
+		}
+	}
+	if note := b.untranslatedNote(r); note != "" {
+		t.Notes = append(t.Notes, note)
 	}
 }
 
@@ -272,7 +285,7 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 	}
 	words := e.say
 	if e.verdict == Terminated {
-		words = "terminated in " + orWords(whereWords[e.where], e.where) + ": " + e.say
+		words = endingWords(e.verdict, e.where, e.say)
 	}
 	switch {
 	case missing != "":

@@ -70,6 +70,9 @@ func (b *builder) judge(hops []hop) ending {
 		return b.judgeJoined(hops)
 	}
 	if last.station == StationDrop {
+		if e, ok := b.judgeHalfOpen(hops); ok {
+			return e
+		}
 		return b.judgeDrop(hops)
 	}
 	if e, ok := b.judgeLeft(hops); ok {
@@ -161,6 +164,30 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 		verdict: Terminated, rank: rankAnswered, at: at, where: "socket", reason: "listen-overflow",
 		say: "the listening socket at " + dstWords(hops[at].hdr) + " did not answer: its accept queue is full",
 	}, true
+}
+
+// judgeHalfOpen finds an RST that ended a connection which had not been accepted
+// yet: the kernel frees it as dropped, with no reason, by what found the request
+// (tcp_check_req). One that finds no socket has a reason, or is looked at by the
+// function that answers with RST.
+func (b *builder) judgeHalfOpen(hops []hop) (ending, bool) {
+	n := len(hops) - 1
+	if hops[n].hdr == nil || hops[n].hdr.Proto != protoTCP || hops[n].hdr.TCPFlags&tcpRST == 0 || b.s.dropReason(hops[n].val) != "" ||
+		!matchAny([]string{"tcp_v4_rcv", "tcp_v6_rcv"}, b.s.names.Symbol(hops[n].loc)) {
+		return ending{}, false
+	}
+	for i := n - 1; i >= 0; i-- {
+		switch hops[i].station {
+		case StationResetSend:
+			return ending{}, false
+		case StationTransportIn:
+			return ending{
+				verdict: Delivered, rank: rankDelivered, at: i, where: "socket",
+				say: b.arrivalWords(hops, i) + ": it ended a connection that was being opened",
+			}, true
+		}
+	}
+	return ending{}, false
 }
 
 // judgeSocketDrop judges a packet that was freed as dropped behind a socket.

@@ -92,12 +92,12 @@ func (d *decoder) data(station events.Station, b []byte, e *events.Event) {
 		copy(e.Socket.Comm[:], b[8:24])
 	case events.StationNetfilter, events.StationTable, events.StationIPVSIn:
 		e.NFFamily, e.NFHook = uint8(first), uint8(first>>8)
-	case events.StationVerdict:
+	case events.StationVerdict, events.StationRouteError, events.StationBridgeForward:
 		e.Ret = int32(first)
 	case events.StationICMPSend:
 		e.ICMPType, e.ICMPCode = uint8(first), uint8(first>>8)
 	case events.StationDrop:
-		e.Reason, e.Location = uint32(first), le.Uint64(b[8:])
+		e.Reason, e.Location, e.Ret = uint32(first), le.Uint64(b[8:]), int32(b[16])
 	case events.StationMerge:
 		e.Other = first
 	case events.StationIPVSConn:

@@ -130,7 +130,7 @@ var table = []row{
 
 	// Bridge.
 	{name: "br_handle_frame_finish", prog: "path", station: events.StationBridgeIn, noBTF: positions{net: 1, skb: 3}, means: "the bridge decides where to"},
-	{name: "br_forward", prog: "path", station: events.StationBridgeForward, noBTF: positions{skb: 2}, means: "bridged to one port"},
+	{name: "br_forward", prog: "bridge_port", station: events.StationBridgeForward, a: nth(1), noBTF: positions{skb: 2}, means: "bridged to one port"},
 	{name: "br_flood", prog: "path", station: events.StationBridgeFlood, noBTF: positions{skb: 2}, means: "bridged to every port"},
 	{name: "br_pass_frame_up", prog: "path", station: events.StationBridgeUp, noBTF: positions{skb: 1}, means: "for the bridge's own address: handed up to IP"},
 	{name: "br_dev_xmit", prog: "path", station: events.StationBridgeOut, noBTF: positions{skb: 1}, means: "IP sends through the bridge device"},
@@ -146,7 +146,8 @@ var table = []row{
 	{name: "ip6_input", prog: "path", station: events.StationLocalDeliver, means: "addressed to this namespace"},
 	{name: "ip_forward", prog: "path", station: events.StationForward, means: "to be sent on"},
 	{name: "ip6_forward", prog: "path", station: events.StationForward, means: "to be sent on"},
-	{name: "ip_error", prog: "path", station: events.StationRouteError, means: "the route says unreachable, prohibited or blackhole"},
+	{name: "ip_handle_martian_source", prog: "path", station: events.StationMartian, means: "the routing code refuses its source: rp_filter, or an address that cannot be one"},
+	{name: "ip_error", prog: "route_error", station: events.StationRouteError, means: "the route says unreachable, prohibited or blackhole"},
 
 	// Netfilter.
 	{name: "nf_hook_slow", prog: "netfilter", station: events.StationNetfilter, means: "a netfilter hook point begins"},

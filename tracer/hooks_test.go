@@ -110,7 +110,7 @@ func TestEventNumbers(t *testing.T) {
 	}
 	want := map[string]map[string]int{
 		"event_flags": {"EVENT_FIRST": int(events.FlagFirst), "EVENT_END": int(events.FlagEnd), "EVENT_MATCHED": int(events.FlagMatched),
-			"EVENT_REPLY": int(events.FlagReply), "EVENT_TASK": int(events.FlagTask)},
+			"EVENT_REPLY": int(events.FlagReply), "EVENT_TASK": int(events.FlagTask), "EVENT_NO_CT": int(events.FlagNoEntry)},
 		"event_ext": {"EXT_NONE": int(events.ExtNone), "EXT_HEADER": int(events.ExtHeader), "EXT_CT": int(events.ExtConntrack)},
 	}
 	for name, values := range want {

@@ -42,6 +42,8 @@ var apart = []check{
 	{"many", true, (*checker).manyNames},
 	// For its time: it makes every failure there is a case of.
 	{"verdicts", true, (*checker).verdicts},
+	// Likewise: a minute of traffic.
+	{"healthy", true, (*checker).healthy},
 }
 
 type check struct {

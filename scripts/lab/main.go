@@ -30,6 +30,7 @@ var commands = []struct {
 	{"cases", "cases [-all] [-json] [-o FILE] [ID...]: make the traffic of the ten cases (and the extras), and print a table", cmdCases},
 	{"oddities", "oddities [-o FILE] [NAME...]: make the traffic that the cases have none of: refusals, rules, fragments, bulk", cmdOddities},
 	{"verdicts", "verdicts [-list] [-o FILE] [-run PATTERN] [GROUP...]: make every failure happen that the tool has a verdict for", cmdVerdicts},
+	{"healthy", "healthy [-for TIME] [-o FILE]: traffic of every kind in which nothing fails", cmdHealthy},
 	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
 	{"check", "check [-o FOLDER] [-seed N] [-run PATTERN] [-tool PATH] [NAME...]: check the tool against the lab; without names: all checks", cmdCheck},
 	{"capture", "capture [-tool PATH] FOLDER: record the events of the ten cases, a file each", cmdCapture},

@@ -106,6 +106,12 @@ var oddities = []oddity{
 			{kind: "request udp", hook: "ip_error", leg: onN1.ends("routing", "unreachable")},
 			{kind: "reply icmp 3/1", because: "request udp", leg: errorOfN1},
 		}},
+	{name: "martian", from: "centos", network: "udp", dial: "172.23.96.163:4007", silent: true, bytes: 10,
+		meanwhile: []change{natRule("centos", "POSTROUTING -p udp --dport 4007 -j SNAT --to-source 127.0.0.9")},
+		want: []kindWant{
+			{kind: "request udp", hook: "ip_handle_martian_source", leg: leg{visits: "socket>centos | n1>socket", link: "centos eth0 → vethcentos → cni0",
+				nat: []string{"centos: conntrack snat {client}→172.23.96.163:4007 = {seen}→172.23.96.163:4007"}}.ends("routing", "martian-source")},
+		}},
 	{name: "smaller-mtu", from: "centos", network: "udp", dial: "172.23.96.164:7", bytes: 6000,
 		meanwhile: []change{
 			{"n1", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"},

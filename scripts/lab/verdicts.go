@@ -65,7 +65,8 @@ type shownInstead struct {
 }
 
 // verdictCases are all of them.
-var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts)
+var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts,
+	routeVerdicts, deviceVerdicts, bpfVerdicts, socketVerdicts)
 
 // A play is one case being made to happen.
 type play struct {

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import "strings"
+
+// segment is a piece of a TCP stream by the socket that sent it: a second
+// packet with the same one is a retransmission.
+type segment struct {
+	netns uint32
+	tuple Tuple
+	seq   uint32
+}
+
+// sentCopy is how the first packet with a segment ended.
+type sentCopy struct {
+	time       uint64 // ns: when it was sent
+	verdict    Verdict
+	where, say string
+}
+
+// sentSegments remembers the segments sent last.
+type sentSegments struct {
+	copies map[segment]sentCopy
+	age    ageRing[segment]
+}
+
+// maxSegments bounds them. A retransmission comes within seconds.
+const maxSegments = 8192
+
+func (s *sentSegments) init() {
+	s.copies = make(map[segment]sentCopy)
+	s.age.limit = maxSegments
+}
+
+// longestACK is beyond the length of any IP packet with TCP options and no data.
+const longestACK = 40 + 60
+
+// takesSequence says whether a TCP packet surely has something that would be sent
+// again: a SYN, a FIN or data. How long its options are is not known.
+func takesSequence(h *Header) bool {
+	return h.TCPFlags&tcpRST == 0 && (h.TCPFlags&(tcpSYN|tcpFIN|tcpPSH) != 0 || h.Length > longestACK)
+}
+
+// again says of a retransmission where the first copy went, and remembers first
+// copies; "" if it is none.
+func (s *sentSegments) again(r *run, e *ending) string {
+	first := &r.hops[0]
+	h := first.hdr
+	// 0 is what a recording says that has no sequence numbers.
+	if h == nil || h.Proto != protoTCP || h.Seq == 0 || first.i > 0 || !takesSequence(h) {
+		return ""
+	}
+	key := segment{first.netns, h.Tuple, h.Seq}
+	if c, ok := s.copies[key]; ok {
+		if first.time <= c.time {
+			return ""
+		}
+
+		return "sent again: " + lapse(since(c.time, first.time)) + " later; the first copy ended: " + endingWords(c.verdict, c.where, c.say)
+	}
+	if old, full := s.age.add(key); full {
+		delete(s.copies, old)
+	}
+	s.copies[key] = sentCopy{first.time, e.verdict, e.where, e.say}
+	return ""
+}
+
+// endingWords say how a packet ended, without what it counts.
+func endingWords(verdict Verdict, where, say string) string {
+	switch verdict {
+	case Terminated:
+		return "terminated in " + orWords(whereWords[where], where) + ": " + say
+	case InFlight:
+		return "in flight: " + say
+	case Delivered, LeftNode, Incomplete:
+	}
+	return strings.TrimSpace(say)
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+// warnings are the notes that tell of something wrong, by their beginnings.
+// Each must be true of healthy traffic as well.
+var warnings = []string{
+	clientLost, sentAgain, "reply not translated back: ", "wrong server: ", "conntrack evicted ",
+	"the socket discarded it",
+}
+
+const (
+	clientLost = "client address lost: "
+	sentAgain  = "sent again: "
+)
+
+// healthy holds what the tool says of healthy traffic against the ends of that
+// traffic, and the kernel's own count of what it sent again.
+func (c *checker) healthy() error {
+	dir, err := os.MkdirTemp("", "lab-healthy-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "connections")
+	before, err := retransmissions()
+	if err != nil {
+		return err
+	}
+	s, all, err := c.tool.around([]string{everything}, c.me, "healthy", "-o", file)
+	if err != nil {
+		return err
+	}
+	after, err := retransmissions()
+	if err != nil {
+		return err
+	}
+	lost, err := readHealthy(file)
+	if err != nil {
+		return err
+	}
+	h := health{lost: lost, verdicts: map[events.Verdict]int{}, notes: map[string]int{}}
+	for _, t := range all {
+		h.look(t)
+	}
+	h.compare(after-before, strings.Contains(strings.Join(s.summary(), "\n"), leftOut))
+	for _, line := range s.summary() {
+		if strings.Contains(line, "LOST") {
+			h.faults = append(h.faults, line)
+		}
+	}
+	c.fact("%d connections and questions, %d packets: %v", len(lost), len(all), h.verdicts)
+	c.fact("warnings: %v; the kernel sent %d segments again", h.notes, after-before)
+	return faultsError(h.faults)
+}
+
+// health is what was seen of healthy traffic.
+type health struct {
+	lost     map[string]bool // by connection, whether the server saw another client
+	verdicts map[events.Verdict]int
+	notes    map[string]int
+	faults   []string
+}
+
+func connKey(src, dst string) string { return src + " → " + dst }
+
+// readHealthy reads what `lab healthy` wrote.
+func readHealthy(path string) (map[string]bool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	lost := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		var conn healthyConn
+		if err := json.Unmarshal([]byte(line), &conn); err != nil {
+			return nil, fmt.Errorf("what `lab healthy` wrote: %w", err)
+		}
+		lost[connKey(conn.Local, conn.Dialed)] = conn.Lost
+	}
+	if len(lost) == 0 {
+		return nil, errors.New("`lab healthy` made no connection")
+	}
+	return lost, nil
+}
+
+// look takes in one packet.
+func (h *health) look(t *events.Traversal) {
+	h.verdicts[t.Verdict]++
+	packet := fmt.Sprintf("%s %s: %s", kindOf(t), connKey(address(t.Src), address(t.Dst)), t.Summary)
+	if t.Verdict == events.Terminated {
+		h.faults = append(h.faults, packet)
+	}
+	for _, prefix := range warnings {
+		note := noteOf(t, prefix)
+		if note == "" {
+			continue
+		}
+		h.notes[prefix]++
+		if prefix != sentAgain && (prefix != clientLost || !h.lost[connKey(address(t.Src), address(t.Dst))]) {
+			h.faults = append(h.faults, fmt.Sprintf("%s: it has the note %q", packet, note))
+		}
+	}
+	if h.lost[connKey(address(t.Src), address(t.Dst))] && t.Direction == "request" && t.Verdict == events.Delivered && noteOf(t, clientLost) == "" {
+		h.faults = append(h.faults, packet+": it has no note of the client's address, which its server did not see")
+	}
+}
+
+// compare looks at the counts.
+func (h *health) compare(resent int, excused bool) {
+	if n := h.notes[sentAgain]; n > resent {
+		h.faults = append(h.faults, fmt.Sprintf("%d segments are said to have been sent again, the kernel has sent %d", n, resent))
+	}
+	total := 0
+	for _, n := range h.verdicts {
+		total += n
+	}
+	// On preemptible kernels hooks are left out now and then, and the tool says so.
+	if n := total - h.verdicts[events.Delivered] - h.verdicts[events.Terminated]; n > total/100 || n > 0 && !excused {
+		h.faults = append(h.faults, fmt.Sprintf("%d of %d packets were not delivered: %v", n, total, h.verdicts))
+	}
+}
+
+// retransmissions is how many TCP segments all namespaces have sent again.
+func retransmissions() (total int, err error) {
+	for _, name := range clusterNetns() {
+		err := inNetns(name, func() error {
+			text, err := os.ReadFile("/proc/thread-self/net/snmp")
+			if err != nil {
+				return err
+			}
+			n, err := snmpValue(string(text), "Tcp:", "RetransSegs")
+			total += n
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return total, nil
+}
+
+// snmpValue finds a counter in /proc/net/snmp: a line of names, then one of values.
+func snmpValue(text, group, name string) (int, error) {
+	at := -1
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != group {
+			continue
+		}
+		if at < 0 {
+			if at = slices.Index(fields, name); at < 0 {
+				break
+			}
+			continue
+		}
+		if at < len(fields) {
+			return strconv.Atoi(fields[at])
+		}
+	}
+	return 0, fmt.Errorf("no counter %s %s", group, name)
+}
