@@ -56,7 +56,8 @@ func bindQueue(netns string, num uint16) (q *packetQueue, err error) {
 
 func (q *packetQueue) send(kind int, attr *nl.RtAttr) error {
 	req := nl.NewNetlinkRequest(subsysQueue<<8|kind, 0)
-	req.AddRawData(binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, 0}, q.num))
+	num := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, q.num))
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, ResId: num})
 	req.AddData(attr)
 	return q.socket.Send(req)
 }

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stackhop/stackhop/events"
+)
+
+func TestVirtualFacts(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		all  []Destination
+		want events.VirtualFacts
+	}{
+		{"none", nil, events.VirtualFacts{}},
+		{"one", []Destination{{Weight: 1}}, events.VirtualFacts{Destinations: 1}},
+		{"weight 0", []Destination{{Weight: 0}, {Weight: 1}}, events.VirtualFacts{Destinations: 2, Idle: 1}},
+		{"weight 0 and full", []Destination{{Weight: 0, Upper: 1, Active: 1}}, events.VirtualFacts{Destinations: 1, Idle: 1}},
+		{"at the threshold", []Destination{{Weight: 1, Upper: 3, Active: 2, Inactive: 1}}, events.VirtualFacts{Destinations: 1, Full: 1}},
+		{"below it", []Destination{{Weight: 1, Upper: 3, Active: 2}}, events.VirtualFacts{Destinations: 1}},
+	} {
+		if got := virtualFacts(tt.all); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestVirtualsNear: a table answers for the moment at which it was read only, and
+// is not read again and again.
+func TestVirtualsNear(t *testing.T) {
+	vip := netip.MustParseAddrPort("10.96.0.1:80")
+	want := events.VirtualFacts{Destinations: 1, Idle: 1}
+	inv := &inventory{virtuals: newVirtuals()}
+	set := func(age time.Duration) {
+		inv.virtuals.tables[7] = virtualTable{at: time.Now().Add(-age), services: map[virtualKey]events.VirtualFacts{{vip, 6}: want}}
+	}
+	set(0)
+	if f, ok := inv.Virtual(7, "10.96.0.1", 80, 6); !ok || f != want {
+		t.Errorf("read just now: %+v, %v", f, ok)
+	}
+	for name, ok := range map[string]bool{
+		"namespace": second(inv.Virtual(8, "10.96.0.1", 80, 6)), "port": second(inv.Virtual(7, "10.96.0.1", 81, 6)),
+		"protocol": second(inv.Virtual(7, "10.96.0.1", 80, 17)), "address": second(inv.Virtual(7, "x", 80, 6)),
+	} {
+		if ok {
+			t.Errorf("another %s is known", name)
+		}
+	}
+	if inv.virtuals.want(7); len(inv.virtuals.wanted) != 0 {
+		t.Error("a table that was read just now is wanted again")
+	}
+	set(virtualEvery + time.Second)
+	inv.virtuals.want(7)
+	if len(inv.virtuals.wanted) != 1 {
+		t.Error("an older table is not wanted")
+	}
+	set(virtualHolds + time.Second)
+	if second(inv.Virtual(7, "10.96.0.1", 80, 6)) {
+		t.Error("a table answers that was read long ago")
+	}
+	for range 2 * maxVirtual { // nobody reads: it must not wait
+		inv.virtuals.want(9)
+	}
+}
+
+func second(_ events.VirtualFacts, ok bool) bool { return ok }
