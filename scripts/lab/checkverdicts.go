@@ -232,7 +232,7 @@ func (v *verdictCase) cell(series string, r playResult, packets []*events.Traver
 			cell.Note = noteOf(t, orText(want[i].note, v.finding))
 		}
 	}
-	if v.similar || cell.State == cellInstead {
+	if v.similar == (cell.State == cellSeen) {
 		for _, t := range packets {
 			if has(t, v.finding) {
 				faults = append(faults, fmt.Sprintf("%s has the finding %s: %s %q", kindOf(t), v.finding, t.Summary, t.Notes))

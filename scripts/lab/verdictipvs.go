@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/ipvs"
@@ -160,9 +162,12 @@ func removed(port uint16, real string, want error) func(*play) error {
 		if err := p.run("n1", "ipvsadm -d -t "+addr+" -r "+real); err != nil {
 			return err
 		}
-		patience := 2 * dialTimeout
-		if want == nil {
-			patience = shortPatience / 2
+		patience := shortPatience / 2
+		if want != nil {
+			patience = 2 * dialTimeout
+			if err := expired(port); err != nil {
+				return err
+			}
 		}
 		conn.SetDeadline(time.Now().Add(patience))
 		if _, err := conn.Write([]byte("still there?")); err != nil {
@@ -174,6 +179,24 @@ func removed(port uint16, real string, want error) func(*play) error {
 		}
 		return wantError(err, want)
 	}
+}
+
+// expired waits until IPVS of n1 has forgotten the connections to a port of its,
+// which it does behind the command that removes their real server.
+func expired(port uint16) error {
+	to := fmt.Sprintf(" %04X ", port)
+	for end := time.Now().Add(dialTimeout); time.Now().Before(end); {
+		var table []byte
+		err := inNetns("n1", func() (err error) {
+			table, err = os.ReadFile("/proc/thread-self/net/ip_vs_conn")
+			return err
+		})
+		if err != nil || !strings.Contains(string(table), to) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("IPVS still has a connection to port %d", port)
 }
 
 // pinned is a second connection of a client that a persistent service had sent
