@@ -27,6 +27,7 @@ type leg struct {
 	note        string   // a note that must be there, by its beginning
 	icmp        string
 	destination string // what ICMP errors are sent to; else empty
+	tunnelled   bool   // between the nodes it is in a packet of theirs
 }
 
 // An expectation is what must be seen of one case.

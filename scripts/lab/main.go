@@ -23,7 +23,7 @@ var commands = []struct {
 	name, usage string
 	run         func(args []string) error
 }{
-	{"up", "up [-iptables legacy|nft]: build the cluster, and " + namesFile, cmdUp},
+	{"up", "up [-iptables legacy|nft] [-backend host-gw|vxlan]: build the cluster, and " + namesFile, cmdUp},
 	{"down", "down: remove the cluster", func([]string) error { return clusterDown() }},
 	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
 	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
@@ -94,11 +94,15 @@ func flags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.Contin
 func cmdUp(args []string) error {
 	fs := flags("up")
 	iptables := fs.String("iptables", "legacy", "the variant of iptables for the nodes' rules: legacy or nft")
-	if _, err := parse(fs, args, 0, "[-iptables legacy|nft]"); err != nil {
+	backend := fs.String("backend", backendRoutes, "Flannel's backend: host-gw (the network routes the pods' addresses) or vxlan")
+	if _, err := parse(fs, args, 0, "[-iptables legacy|nft] [-backend host-gw|vxlan]"); err != nil {
 		return err
 	}
+	if *backend != backendRoutes && *backend != backendVXLAN {
+		return fmt.Errorf("-backend %s: want %s or %s", *backend, backendRoutes, backendVXLAN)
+	}
 	start := time.Now()
-	if err := clusterUp(*iptables); err != nil {
+	if err := clusterUp(*iptables, *backend); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "lab: the cluster is up after %.1f s\n", time.Since(start).Seconds())
@@ -183,6 +187,11 @@ func cmdClient(args []string) error {
 	c, err := findCase(rest[0])
 	if err != nil {
 		return err
+	}
+	if over, err := overVXLAN(); err != nil {
+		return err
+	} else if over {
+		c = c.overVXLAN()
 	}
 	return runClient(c, *count)
 }

@@ -34,12 +34,17 @@ func podName(name string) string {
 }
 
 // clusterNames derives the names file from the topology.
-func clusterNames() nameTable {
+func clusterNames(backend string) nameTable {
 	var t nameTable
 	for _, n := range nodes {
 		t.Netns = append(t.Netns, netnsName{Name: n.name, Kind: "node"})
 		for _, ip := range []string{n.ip, n.ip6} {
 			t.Addresses = append(t.Addresses, addressName{IP: ip, Node: n.name})
+		}
+		if backend == backendVXLAN {
+			for _, v := range n.vteps() {
+				t.Addresses = append(t.Addresses, addressName{IP: v.addr, Node: n.name})
+			}
 		}
 	}
 	for _, p := range pods {

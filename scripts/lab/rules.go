@@ -11,7 +11,7 @@ import (
 
 // The chains and rules that kube-proxy writes in IPVS mode, after a real one's
 // output; sets decide, so the rules are the same on every node. The last rule
-// of nat POSTROUTING is Flannel's.
+// of nat POSTROUTING is Flannel's, and {flannel} stands for what flannelRules says.
 const nodeRules = `*filter
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
@@ -46,9 +46,7 @@ COMMIT
 -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
 -A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
--A FLANNEL-POSTRTG -s 172.23.96.0/24 -d 172.23.96.0/24 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 172.23.96.0/24 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
--A KUBE-LOAD-BALANCER -m comment --comment "Kubernetes service load balancer ip + port with externalTrafficPolicy=local" -m set --match-set KUBE-LOAD-BALANCER-LOCAL dst,dst -j RETURN
+{flannel}-A KUBE-LOAD-BALANCER -m comment --comment "Kubernetes service load balancer ip + port with externalTrafficPolicy=local" -m set --match-set KUBE-LOAD-BALANCER-LOCAL dst,dst -j RETURN
 -A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ
 -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
 -A KUBE-NODE-PORT -p tcp -m comment --comment "Kubernetes nodeport TCP port with externalTrafficPolicy=local" -m set --match-set KUBE-NODE-PORT-LOCAL-TCP dst -j RETURN
@@ -121,7 +119,7 @@ func ipSets(n node) (string, error) {
 
 // loadRules gives a node its sets and rules. iptables chooses the variant:
 // legacy or nft.
-func loadRules(n node, iptables string) error {
+func loadRules(n node, iptables, backend string) error {
 	sets, err := ipSets(n)
 	if err != nil {
 		return err
@@ -129,7 +127,8 @@ func loadRules(n node, iptables string) error {
 	if err := feed(n.name, sets, "ipset", "restore"); err != nil {
 		return err
 	}
-	return feed(n.name, nodeRules, restoreTool(iptables), "--noflush")
+	rules := strings.Replace(nodeRules, "{flannel}", flannelRules(n, backend), 1)
+	return feed(n.name, rules, restoreTool(iptables), "--noflush")
 }
 
 func restoreTool(iptables string) string { return "iptables-" + iptables + "-restore" }

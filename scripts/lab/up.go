@@ -30,7 +30,7 @@ func clusterNetns() []string {
 
 // clusterUp builds the reference cluster in the kernel that it runs on. It changes
 // nothing outside the namespaces that it makes.
-func clusterUp(iptables string) error {
+func clusterUp(iptables, backend string) error {
 	for _, name := range clusterNetns() {
 		if err := createNetns(name); err != nil {
 			return err
@@ -41,18 +41,18 @@ func clusterUp(iptables string) error {
 	}
 	vpc := openHost("vpc")
 	defer vpc.close()
-	buildVPC(vpc)
+	buildVPC(vpc, backend)
 	if vpc.err != nil {
 		return vpc.err
 	}
 	steps := []func() error{func() error { return setLB(map[string]string{vipLocal: "n2", vipCluster: "n1"}) }}
 	for _, n := range nodes {
-		steps = append(steps, func() error { return buildNode(n, iptables) })
+		steps = append(steps, func() error { return buildNode(n, iptables, backend) })
 	}
 	if err := parallel(steps); err != nil {
 		return err
 	}
-	return writeJSON(namesFile, clusterNames())
+	return writeJSON(namesFile, clusterNames(backend))
 }
 
 // clusterDown removes the namespaces, and with them all that is in them.
@@ -92,7 +92,7 @@ func prepareNetns(name string) error {
 
 // buildVPC makes the cloud's router and the hosts' ends of its links. It
 // forwards by route only.
-func buildVPC(vpc *host) {
+func buildVPC(vpc *host, backend string) {
 	attach := func(name, ip, ip6 string, table int) {
 		h := openHost(name)
 		defer h.close()
@@ -107,7 +107,9 @@ func buildVPC(vpc *host) {
 	}
 	for _, n := range nodes {
 		attach(n.name, n.ip, n.ip6, 0)
-		vpc.route(hop{to: n.cidr, dev: n.name, via: n.ip}, hop{to: n.net6, dev: n.name, via: n.ip6})
+		if backend == backendRoutes {
+			vpc.route(hop{to: n.cidr, dev: n.name, via: n.ip}, hop{to: n.net6, dev: n.name, via: n.ip6})
+		}
 	}
 	attach("lb", lbAddr, lbAddr6, 0)
 	// Everything to and from outside passes the load balancer: it must see the
@@ -120,15 +122,19 @@ func buildVPC(vpc *host) {
 }
 
 // buildNode makes what CNI and kube-proxy make on a node.
-func buildNode(n node, iptables string) error {
+func buildNode(n node, iptables, backend string) error {
 	h := openHost(n.name)
 	defer h.close()
 	h.bridge("cni0")
 	h.addr("cni0", n.cni, n.cni6)
 	for _, p := range pods {
 		if p.node == n.name {
-			buildPod(h, n, p)
+			buildPod(h, n, p, backend)
 		}
+	}
+	if backend == backendVXLAN {
+		buildVXLAN(h, n)
+		h.mtu("cni0", vxlanMTU)
 	}
 	h.dummy("kube-ipvs0")
 	for _, s := range services {
@@ -143,7 +149,7 @@ func buildNode(n node, iptables string) error {
 	if err := setIPVS(n); err != nil {
 		return err
 	}
-	return loadRules(n, iptables)
+	return loadRules(n, iptables, backend)
 }
 
 var nodeSysctls = map[string]string{
@@ -155,13 +161,17 @@ var nodeSysctls = map[string]string{
 }
 
 // buildPod makes a pod's devices: eth0 in the pod, veth<pod> under cni0.
-func buildPod(h *host, n node, p pod) {
+func buildPod(h *host, n node, p pod, backend string) {
 	inPod := openHost(p.name)
 	defer inPod.close()
 	h.veth("veth"+p.name, inPod, "eth0")
 	h.port("veth"+p.name, "cni0")
 	inPod.addr("eth0", p.ip+"/26", p.ip6+"/64")
 	inPod.route(hop{dev: "eth0", via: n.cniIP()}, hop{to: "::/0", dev: "eth0", via: prefixIP(n.cni6)})
+	if backend == backendVXLAN {
+		h.mtu("veth"+p.name, vxlanMTU)
+		inPod.mtu("eth0", vxlanMTU)
+	}
 	if h.err == nil {
 		h.err = inPod.err
 	}
