@@ -5,20 +5,6 @@
 
 #include "record.h"
 
-/* What a hook is like. */
-enum how {
-	/* bit 0: EVENT_FIRST, for tell() */
-	HOW_BEGINS = 1 << 1,  /* a sender's first hook: the answer to a cause? */
-	HOW_AT_DATA = 1 << 2, /* skb->data is the network header */
-	HOW_NO_DEV = 1 << 3,  /* skb->dev may be something else by now */
-	HOW_NO_HEADER = 1 << 4, /* nothing can have changed, or it is gone */
-	HOW_CT = 1 << 5,      /* the conntrack entry may be new or changed */
-	HOW_END = 1 << 6,     /* the skb is gone after this */
-	HOW_TASK = 1 << 7,    /* sk may be owned by the current process */
-	HOW_MATCHED = 1 << 8, /* the expression matches */
-	HOW_LINK = 1 << 9,    /* at a device */
-};
-
 static __always_inline void locate(u64 net_, u64 state, u64 skb, const u32 how, struct packet *p,
 				   u32 *ifindex)
 {

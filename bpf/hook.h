@@ -150,7 +150,11 @@ __noinline int admit(u64 skb, u32 how)
 	struct headers h = {};
 	struct span s;
 
-	if (find_network(skb, how & HOW_AT_DATA, &s) || parse(&s, &h))
+	if (find_network(skb, how & HOW_AT_DATA, &s))
+		return -1;
+	if (how & (HOW_MATCHED | HOW_TUNNEL))
+		innermost(&s);
+	if (parse(&s, &h))
 		return -1;
 	if (p && (prove_identity || (how & HOW_BEGINS && !came_in(skb))) && p->invariant != invariant_of(&s, &h) &&
 	    !is_encapsulated(skb)) {
@@ -195,8 +199,9 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
 		struct headers h = {};
 
 		if (!find_network(skb, how & HOW_AT_DATA, &s) && !parse(&s, &h)) {
-			if (!(flags & EVENT_FIRST)) {
-				p->tuple = h.tuple;
+			p->tuple = h.tuple;
+			/* A tunnel's packets are of many connections. */
+			if (!(flags & EVENT_FIRST) && !is_outer(&h)) {
 				join(&h.tuple, p->flow, p->flags & EVENT_REPLY,
 				     p->flags & EVENT_MATCHED);
 			}
@@ -226,11 +231,10 @@ static __always_inline void follow_entry(const struct hook_args *a, u32 how)
 	/* A sender's first hook, and any hook where not every free is seen, may
 	 * find a packet that was at the same address before. */
 	if (!p || prove_identity || how & HOW_BEGINS || !(p->flags & EVENT_MATCHED)) {
-		int flags;
+		int flags = matches(a->skb, how & HOW_AT_DATA);
 
-		if (matches(a->skb, how & HOW_AT_DATA))
-			how |= HOW_MATCHED;
-		else if (!p && !flows_used && !via_used)
+		how |= flags;
+		if (!(flags & HOW_MATCHED) && !p && !flows_used && !via_used)
 			return;
 		skb = number(&a->skb);
 		flags = admit(skb, how);
@@ -267,7 +271,8 @@ static __always_inline void send_new(u64 skb, u16 hook, struct packet *p, u8 fla
 	}
 	read_rest(skb, s, &e->headers);
 	p->tuple = e->headers.tuple;
-	join(&p->tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
+	if (!is_outer(&e->headers))
+		join(&p->tuple, p->flow, p->flags & EVENT_REPLY, p->flags & EVENT_MATCHED);
 	if (record && tc)
 		load_bytes(e, p, tc, off, s);
 	else if (record)
@@ -275,17 +280,29 @@ static __always_inline void send_new(u64 skb, u16 hook, struct packet *p, u8 fla
 	submit(e);
 }
 
+/* invariant is invariant_of an skb; 0 if it is not IP. */
+__noinline u64 invariant(u64 skb)
+{
+	struct headers h = {};
+	struct span s;
+
+	if (find_network(skb, false, &s))
+		return 0;
+	innermost(&s);
+	if (parse(&s, &h))
+		return 0;
+	return invariant_of(&s, &h);
+}
+
 /* still_same says whether a followed skb still is the packet it was; where not
  * every free is seen, its address may hold another by now. */
 __noinline int still_same(u64 skb)
 {
 	struct packet *p = find_life(skb);
-	struct headers h = {};
-	struct span s;
 
 	if (!p)
 		return false;
-	if (!find_network(skb, false, &s) && !parse(&s, &h) && p->invariant == invariant_of(&s, &h))
+	if (p->invariant == invariant(skb))
 		return true;
 	count(STAT_REUSED);
 	end_life(skb);

@@ -193,10 +193,75 @@ static __always_inline bool is_icmp_echo(u8 proto, u8 type)
 	       (proto == PROTO_ICMPV6 && (type == 128 || type == 129));
 }
 
-/* The packet inside an ICMP error; its ports follow its header at once. */
-static __always_inline void parse_inner(u64 start, struct tuple *t)
+/*
+ * VXLAN: a node's packet for another one with a pod's packet in it, behind UDP's
+ * header, VXLAN's and an Ethernet header. The ports are the kernel's own, which
+ * Flannel takes on Linux, and IANA's.
+ */
+#define TUNNEL_BYTES (8 + 8 + 14)
+
+static __always_inline bool is_tunnel_port(__be16 port)
 {
-	struct l4 l4;
+	return port == bpf_htons(8472) || port == bpf_htons(4789);
+}
+
+/* is_tunnel says whether what follows UDP's header is VXLAN's, which says that it
+ * has a network number, and then IP. */
+static __always_inline bool is_tunnel(u8 flags, u8 type_high, u8 type_low)
+{
+	u32 type = (u32)type_high << 8 | type_low;
+
+	return flags & 8 && (type == 0x0800 || type == 0x86dd);
+}
+
+/* tunnel_at says whether a UDP header is a tunnel's. A function of its own, for
+ * its stack, and with plain numbers, so that the verifier looks at it once. */
+__noinline int tunnel_at(u64 udp)
+{
+	u8 b[TUNNEL_BYTES];
+
+	if (bpf_probe_read_kernel(b, sizeof(b), (void *)udp))
+		return false;
+	return is_tunnel_port(*(__be16 *)(b + 2)) && is_tunnel(b[8], b[28], b[29]);
+}
+
+/* inner_offset returns how far behind a tunnel's network header its packet's is;
+ * 0: this is no tunnel's. */
+__noinline u32 inner_offset(u64 start)
+{
+	u8 l3[10] = {}; /* as far as IPv4's protocol */
+	u32 off = sizeof(struct ipv6);
+	u8 proto;
+
+	if (bpf_probe_read_kernel(l3, sizeof(l3), (void *)start))
+		return 0;
+	proto = l3[6];
+	if (l3[0] >> 4 == 4) {
+		off = (l3[0] & 15) * 4;
+		proto = l3[9];
+	}
+	return proto == PROTO_UDP && tunnel_at(start + off) ? off + TUNNEL_BYTES : 0;
+}
+
+/* innermost moves a span to the packet inside, if it is a tunnel's. */
+static __always_inline void innermost(struct span *s)
+{
+	u32 in = inner_offset(s->start);
+
+	s->start += in;
+	s->len -= in;
+	s->valid = s->valid > in ? s->valid - in : 0;
+}
+
+/*
+ * parse_inner reads the packet inside an ICMP error, or inside a tunnel's: what
+ * tells packets apart is in there then, so its numbers stand for the outer ones.
+ * Of an ICMP error's no more than the ports is sure to be there.
+ */
+static __always_inline void parse_inner(u64 start, bool tunnel, struct headers *h)
+{
+	struct tuple *t = &h->inner;
+	struct l4 l4 = {};
 	u32 off = parse_l3(start, t, 0);
 
 	if (!off || bpf_probe_read_kernel(&l4, 8, (void *)(start + off)))
@@ -206,13 +271,25 @@ static __always_inline void parse_inner(u64 start, struct tuple *t)
 		t->dport = l4.dport;
 	} else if (is_icmp_echo(t->proto, l4.sport & 0xff)) {
 		t->sport = t->dport = l4.seq & 0xffff;
+		l4.seq >>= 16;
+	}
+	if (!tunnel)
+		return;
+	h->seq = l4.seq;
+	if (t->proto == PROTO_ICMP || t->proto == PROTO_ICMPV6) {
+		h->icmp_type = l4.sport & 0xff;
+		h->icmp_code = l4.sport >> 8;
+	} else if (t->proto == PROTO_TCP &&
+		   !bpf_probe_read_kernel(&l4, sizeof(l4), (void *)(start + off))) {
+		h->tcp_flags = l4.flags;
+		h->ack = l4.ack;
 	}
 }
 
 /* parse reads the headers of an skb. h must be zero. */
 static __always_inline int parse(const struct span *s, struct headers *h)
 {
-	u32 off = parse_l3(s->start, &h->tuple, h);
+	u32 off = parse_l3(s->start, &h->tuple, h), in = 0;
 	struct l4 l4 = {};
 
 	if (!off)
@@ -234,6 +311,9 @@ static __always_inline int parse(const struct span *s, struct headers *h)
 		h->tuple.sport = l4.sport;
 		h->tuple.dport = l4.dport;
 		h->seq = l4.seq;
+		if (h->tuple.proto == PROTO_UDP && is_tunnel_port(l4.dport) &&
+		    tunnel_at(s->start + off))
+			in = TUNNEL_BYTES;
 		break;
 	case PROTO_ICMP:
 	case PROTO_ICMPV6:
@@ -243,11 +323,19 @@ static __always_inline int parse(const struct span *s, struct headers *h)
 			h->tuple.sport = h->tuple.dport = l4.seq & 0xffff;
 			h->seq = l4.seq >> 16;
 		} else if (is_icmp_error(h->tuple.proto, h->icmp_type)) {
-			parse_inner(s->start + off + 8, &h->inner);
+			in = 8;
 		}
 		break;
 	}
+	if (in)
+		parse_inner(s->start + off + in, in == TUNNEL_BYTES, h);
 	return 0;
+}
+
+/* is_outer says whether headers are a tunnel's. */
+static __always_inline bool is_outer(const struct headers *h)
+{
+	return h->tuple.proto == PROTO_UDP && h->inner.family;
 }
 
 /* Two counters must not cancel out (the finaliser of MurmurHash3 does not let
@@ -266,7 +354,8 @@ static __always_inline u64 mix(u64 h, u64 v)
  * What the sender wrote and no hop changes, so that another packet at the same
  * address is recognised. UDP has no sequence numbers: the first payload bytes,
  * which NAT leaves alone, stand for them. (Its length does not stay: GRO and
- * GSO rewrite it.)
+ * GSO rewrite it.) Within a tunnel the packet is the same: s and h are the inner ones,
+ * see innermost.
  */
 static __always_inline u64 invariant_of(const struct span *s, const struct headers *h)
 {

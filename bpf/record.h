@@ -68,14 +68,32 @@ static __always_inline u32 transport_bytes(u64 start, u32 proto)
 	return 0;
 }
 
+/* What follows a packet's transport header. */
+enum inside {
+	INSIDE_DATA,
+	INSIDE_ERROR,  /* the packet that an ICMP error complains of */
+	INSIDE_TUNNEL, /* VXLAN's header, an Ethernet header and a packet */
+};
+
+static __always_inline enum inside inside_of(u64 start, u32 proto)
+{
+	u8 type = 0;
+
+	if (proto == PROTO_UDP)
+		return tunnel_at(start) ? INSIDE_TUNNEL : INSIDE_DATA;
+	if (proto == PROTO_ICMP || proto == PROTO_ICMPV6)
+		bpf_probe_read_kernel(&type, sizeof(type), (void *)start);
+	return is_icmp_error(proto, type) ? INSIDE_ERROR : INSIDE_DATA;
+}
+
 /*
  * headers_end returns how long a packet's network and transport headers are, and
- * whether an ICMP error's packet follows << 16. 0: not IP. Plain numbers, so
- * that the verifier looks at it by itself.
+ * what follows them (enum inside) << 16. 0: not IP. Plain numbers, so that the
+ * verifier looks at it by itself.
  */
 __noinline u32 headers_end(u64 start)
 {
-	u8 l3[10] = {}, type = 0; /* as far as IPv4's protocol */
+	u8 l3[10] = {}; /* as far as IPv4's protocol */
 	u32 off, proto;
 
 	if (!record || bpf_probe_read_kernel(l3, sizeof(l3), (void *)start))
@@ -94,17 +112,17 @@ __noinline u32 headers_end(u64 start)
 	} else {
 		return 0;
 	}
-	if (proto == PROTO_ICMP || proto == PROTO_ICMPV6)
-		bpf_probe_read_kernel(&type, sizeof(type), (void *)(start + off));
-	return (off + transport_bytes(start + off, proto)) | (u32)is_icmp_error(proto, type) << 16;
+	return (off + transport_bytes(start + off, proto)) | (u32)inside_of(start + off, proto) << 16;
 }
 
-/* How much of a packet is to be kept: its headers, of an ICMP error those of the
- * packet in it as well, and as much behind them as was asked for. */
+/* How much of a packet is to be kept: its headers, those of the packet in it as
+ * well where it is an ICMP error or a tunnel's, and as much behind them as was asked for. */
 static __always_inline u32 bytes_wanted(const struct span *s)
 {
 	u32 end = headers_end(s->start), want = end & 0xffff;
 
+	if (end >> 16 == INSIDE_TUNNEL)
+		want += TUNNEL_BYTES - 8;
 	if (end >> 16)
 		want += headers_end(s->start + want) & 0xffff;
 	if (want < snap)

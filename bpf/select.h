@@ -6,6 +6,21 @@
 
 #include "target.h"
 
+/* What a hook is like. */
+enum how {
+	/* bit 0: EVENT_FIRST, for tell() */
+	HOW_BEGINS = 1 << 1,  /* a sender's first hook: the answer to a cause? */
+	HOW_AT_DATA = 1 << 2, /* skb->data is the network header */
+	HOW_NO_DEV = 1 << 3,  /* skb->dev may be something else by now */
+	HOW_NO_HEADER = 1 << 4, /* nothing can have changed, or it is gone */
+	HOW_CT = 1 << 5,      /* the conntrack entry may be new or changed */
+	HOW_END = 1 << 6,     /* the skb is gone after this */
+	HOW_TASK = 1 << 7,    /* sk may be owned by the current process */
+	HOW_MATCHED = 1 << 8, /* the expression matches */
+	HOW_LINK = 1 << 9,    /* at a device */
+	HOW_TUNNEL = 1 << 10, /* it is a tunnel's packet, if the expression did not match the outer headers */
+};
+
 /*
  * The user's expression. User space replaces this body with the compiled
  * instructions; what stands here only keeps the compiler from knowing the
@@ -42,35 +57,78 @@ static __always_inline s32 vlan_of(u64 skb)
 	return tci;
 }
 
-/* matches runs the user's expression. skb: the hook's pointer, as it came. */
+/* ask runs the user's expression on what is at start, of which so much is in the
+ * linear part. in must be zero, but for vlan. */
+static __always_inline int ask(u64 start, u32 valid, u32 len, struct sel_input *in)
+{
+	if (valid > SEL_BYTES)
+		valid = SEL_BYTES;
+	in->valid = valid;
+	in->len = len;
+	/* Keeps the bound in sight of 5.10's verifier. */
+	asm volatile("if %0 > 128 goto +1\n\tgoto +1\n\t%0 = 128" : "+r"(valid));
+	if (bpf_probe_read_kernel(in->hdr, valid, (void *)start))
+		return false;
+	if (targets)
+		find_sets(in, start);
+	return sel_match(in);
+}
+
+/* inner_of returns how far behind a tunnel's outer header its inner one is; 0:
+ * this is no tunnel's. Outer headers have neither options nor extensions. */
+static __always_inline u32 inner_of(const u8 *hdr)
+{
+	const union l3 *l3 = (const void *)hdr;
+
+	if (l3->v4.vihl == 0x45) {
+		if (l3->v4.proto == PROTO_UDP && is_tunnel_port(*(const __be16 *)(hdr + 22)) &&
+		    is_tunnel(hdr[28], hdr[48], hdr[49]))
+			return sizeof(l3->v4) + TUNNEL_BYTES;
+		return 0;
+	}
+	if (l3->v4.vihl >> 4 == 6 && l3->v6.next == PROTO_UDP &&
+	    is_tunnel_port(*(const __be16 *)(hdr + 42)) && is_tunnel(hdr[48], hdr[68], hdr[69]))
+		return sizeof(l3->v6) + TUNNEL_BYTES;
+	return 0;
+}
+
+/* matches_inner is matches for the packet inside a tunnel's. A function of its
+ * own, for its stack, and with plain numbers, as for admit(). */
+__noinline int matches_inner(u64 start, u32 valid, u32 len)
+{
+	struct sel_input in = { .vlan = -1 };
+
+	return ask(start, valid, len, &in);
+}
+
+/* matches runs the user's expression, and returns HOW_MATCHED and HOW_TUNNEL. skb:
+ * the hook's pointer, as it came. */
 static __noinline int matches(u64 skb, u32 at_data)
 {
 	struct sel_input in = {};
 	struct span s = {};
+	u32 inner;
 	int err;
 
 	if (select_all)
-		return true;
+		return HOW_MATCHED;
 	if (typed_skb)
 		err = find_network_typed((void *)skb, at_data, &s);
 	else
 		err = find_network(skb, at_data, &s);
 	if (err)
-		return false;
-	if (s.valid > SEL_BYTES)
-		s.valid = SEL_BYTES;
-	in.valid = s.valid;
-	/* Keeps the bound in sight of 5.10's verifier. */
-	asm volatile("if %0 > 128 goto +1\n\tgoto +1\n\t%0 = 128" : "+r"(s.valid));
-	if (bpf_probe_read_kernel(in.hdr, s.valid, (void *)s.start))
-		return false;
-	in.len = s.len;
+		return 0;
 	in.vlan = want_vlan ? vlan_of(skb) : -1;
 	if (in.vlan >= 0)
 		in.vlan &= 0xfff;
-	if (targets)
-		find_sets(&in, s.start);
-	return sel_match(&in);
+	if (ask(s.start, s.valid, s.len, &in))
+		return HOW_MATCHED;
+	inner = inner_of(in.hdr);
+	if (!inner || inner >= s.valid)
+		return 0;
+	if (!matches_inner(s.start + inner, s.valid - inner, s.len - inner))
+		return HOW_TUNNEL;
+	return HOW_TUNNEL | HOW_MATCHED;
 }
 
 /* join makes a tuple's connection part of the selection, in both directions. */

@@ -454,9 +454,19 @@ __noinline int adopt(u64 hook, u64 parent, u64 child)
 	if (!find_network(child, false, &s) && !parse(&s, &h)) {
 		read_rest(child, &s, &h);
 		p->tuple = h.tuple;
-		p->invariant = invariant_of(&s, &h);
 	}
 	send_headers(hook, p, EVENT_FIRST, 0, data, from->id, &h, &s);
+	return true;
+}
+
+/* prove keeps by what a new skb can be told from another one at its address. Not
+ * part of adopt, whose stack has no room for it. */
+__noinline int prove(u64 child)
+{
+	struct packet *p = find_life(child);
+
+	if (p)
+		p->invariant = invariant(child);
 	return 0;
 }
 
@@ -468,8 +478,8 @@ int clone(void *ctx)
 	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	child = number(&a.a);
-	if (child)
-		adopt(a.hook, skb, child);
+	if (child && adopt(a.hook, skb, child))
+		prove(child);
 	return 0;
 }
 
@@ -488,7 +498,8 @@ int segment(void *ctx)
 
 		if (!child || child > (u64)-4096)
 			break;
-		adopt(a.hook, skb, child);
+		if (adopt(a.hook, skb, child))
+			prove(child);
 		bpf_core_read(&next, sizeof(next), &b->next);
 		child = (u64)next;
 	}

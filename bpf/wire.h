@@ -51,7 +51,9 @@ _Static_assert(sizeof(struct tuple) == 40, "tuple");
 
 struct headers {
 	struct tuple tuple;
-	struct tuple inner; /* of the packet that an ICMP error complains of */
+	/* Of the packet that an ICMP error complains of; with UDP, of the one in the
+	 * tunnel, whose are seq, ack, tcp_flags, icmp_type and icmp_code then. */
+	struct tuple inner;
 	u32 len;            /* from the network header on, host order */
 	__be32 seq;
 	__be32 ack;

@@ -159,7 +159,8 @@ type Header struct {
 	Mark     uint32 // skb->mark
 	GSOSize  uint16 // skb_shared_info.gso_size, 0: not a GSO packet
 	GSOSegs  uint16
-	// Inner is the tuple inside an ICMP error: of the packet it complains of.
+	// Inner is the tuple inside an ICMP error: of the packet it complains of. With
+	// UDP it is that of the packet inside a VXLAN tunnel's, see Outer.
 	Inner    Tuple
 	HasInner bool
 }

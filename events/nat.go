@@ -23,9 +23,6 @@ const (
 	kindSNAT    = "snat"
 )
 
-// tunnelKinds are the kinds of device that put a packet into another one.
-var tunnelKinds = []string{"vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "wireguard", "tun", "xfrm"}
-
 // changes compares the headers along a run, and returns the translations
 // with the index of the hop that made each, and notes on tunnels.
 func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
@@ -34,14 +31,19 @@ func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
 		if was == nil || is == nil || was == is {
 			continue
 		}
-		if was.Proto != is.Proto {
+		if was.Outer() != is.Outer() {
+			notes = append(notes, b.tunnelNote(hops, i))
+			// What it carries may have been translated as well.
+			w, x := was.Carried(), is.Carried()
+			was, is = &w, &x
+		} else if was.Proto != is.Proto {
 			notes = append(notes, b.tunnelNote(hops, i))
 			continue
 		}
 		ports := hasPorts(was) && hasPorts(is)
 		dst := was.Dst != is.Dst || (ports && was.DstPort != is.DstPort)
 		src := was.Src != is.Src || (ports && was.SrcPort != is.SrcPort)
-		if dst && src && b.tunnelNear(hops, i) {
+		if dst && src && was == hops[i-1].hdr && b.tunnelNear(hops, i) {
 			notes = append(notes, b.tunnelNote(hops, i))
 			continue
 		}
@@ -149,33 +151,6 @@ func (b *builder) masqueraded(hops []hop, i int, to Tuple) bool {
 	return names.ofNode()
 }
 
-// tunnelNear says whether the packet was at a tunnel's device just now.
-func (b *builder) tunnelNear(hops []hop, i int) bool {
-	return b.tunnel(hops, i) != ""
-}
-
-func (b *builder) tunnel(hops []hop, i int) string {
-	for j := max(0, i-natReach); j < min(len(hops), i+2); j++ {
-		if d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(tunnelKinds, d.Kind) {
-			return d.Name
-		}
-	}
-	return ""
-}
-
-func (b *builder) tunnelNote(hops []hop, i int) string {
-	was, is := hops[i-1].hdr, hops[i].hdr
-	word := "packed into"
-	if is.Length < was.Length {
-		word = "unpacked to"
-	}
-	by := ""
-	if name := b.tunnel(hops, i); name != "" {
-		by = " by " + name
-	}
-	return fmt.Sprintf("%s %s %s%s", word, ProtoName(is.Proto), tupleWords(is.Tuple, hasPorts(is)), by)
-}
-
 // clientNote says when the receiver of a request sees another source than the
 // client's.
 func clientNote(hops []hop, nats []NAT) string {
@@ -183,23 +158,17 @@ func clientNote(hops []hop, nats []NAT) string {
 		if n.Kind != kindSNAT || n.By == byIPVS {
 			continue
 		}
-		first, last := firstHeader(hops), hops[len(hops)-1].hdr
-		if first == nil || last == nil || first.Src == last.Src || isICMPError(first) {
+		first, end := firstHeader(hops), hops[len(hops)-1].hdr
+		if first == nil || end == nil {
+			return ""
+		}
+		last := end.Carried()
+		if first.Src == last.Src || isICMPError(first) {
 			return ""
 		}
 		return fmt.Sprintf("client address lost: %s sees %s instead of %s", last.Dst, last.Src, first.Src)
 	}
 	return ""
-}
-
-// firstHeader is the header that the run was first seen with.
-func firstHeader(hops []hop) *Header {
-	for i := range hops {
-		if hops[i].hdr != nil {
-			return hops[i].hdr
-		}
-	}
-	return nil
 }
 
 // String says in one line what was translated, and by what. It is fit for

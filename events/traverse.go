@@ -109,7 +109,8 @@ func (b *builder) describe(t *Traversal, r *run, e *ending) {
 		if h.p.reply {
 			t.Direction = directionReply
 		}
-		if ct := h.entry(); ct != nil && ct.Info&CTOther == 0 {
+		// The connection of two nodes that carries others is not the packet's.
+		if ct := h.entry(); ct != nil && ct.Info&CTOther == 0 && (h.hdr == nil || !h.hdr.Outer()) {
 			t.Conntrack = conntrackSummary(ct)
 		}
 	}
@@ -207,7 +208,7 @@ func (b *builder) receiver(hops []hop, at int) (process, bool) {
 		return process{}, false
 	}
 	tuple := h.hdr.Tuple.Reverse()
-	if h.hdr.HasInner {
+	if h.hdr.HasInner && !h.hdr.Outer() {
 		tuple = h.hdr.Inner
 	}
 	s, ok := b.s.flows.process(h.netns, tuple)

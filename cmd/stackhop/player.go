@@ -214,9 +214,27 @@ func (p *player) matches(e *events.Event) bool {
 // maxMatched bounds the packets that are known to match at one time.
 const maxMatched = 1 << 20
 
-// matchHeader says whether an expression matches the headers of an event. Where
-// the packet's bytes were not kept the addresses and ports decide.
+// matchHeader says whether an expression matches the headers of an event, or
+// those of the packet that it carries, as it was when it was recorded. Where the
+// packet's bytes were not kept the addresses and ports decide.
 func matchHeader(x *pcapexpr.Expr, e *events.Event) bool {
+	if matchOne(x, e) {
+		return true
+	}
+	if !e.Header.Outer() {
+		return false
+	}
+	in := *e
+	in.Header, in.Link.VLAN = e.Header.Carried(), 0
+	front := int(e.Header.Length - in.Header.Length)
+	in.Bytes = e.Bytes[min(front, len(e.Bytes)):]
+	if len(in.Bytes) == 0 {
+		in.Bytes = nil
+	}
+	return matchOne(x, &in)
+}
+
+func matchOne(x *pcapexpr.Expr, e *events.Event) bool {
 	if e.Bytes != nil {
 		vlan := int32(-1)
 		if e.Link.VLAN != 0 {

@@ -26,17 +26,22 @@ func (s *source) selects(sets *record.SetHistory) func(h *events.Header, from, t
 	if err != nil {
 		return never
 	}
-	named := x.Sets()
 	return func(h *events.Header, from, to uint64) bool {
-		for _, set := range named {
-			then, told := sets.At(set.Name(), from, to)
-			if !told {
-				return false
-			}
-			set.Replace(membersOf(then, &h.Tuple))
-		}
-		return matchTuple(x, &h.Tuple) == pcapexpr.Yes
+		return surely(x, sets, &h.Tuple, from, to) || (h.Outer() && surely(x, sets, &h.Inner, from, to))
 	}
+}
+
+// surely says whether an expression matches all packets of a connection, with the
+// members that its sets had at that time.
+func surely(x *pcapexpr.Expr, sets *record.SetHistory, t *events.Tuple, from, to uint64) bool {
+	for _, set := range x.Sets() {
+		then, told := sets.At(set.Name(), from, to)
+		if !told {
+			return false
+		}
+		set.Replace(membersOf(then, t))
+	}
+	return matchTuple(x, t) == pcapexpr.Yes
 }
 
 // membersOf are the members of a set that can be ends of a packet.

@@ -38,9 +38,10 @@ type end struct {
 	strong bool // the key has a number that hardly comes twice
 	ranged bool // TCP with data
 	frag   bool
-	late   bool // one that may be it came, but at a time when it should not have
-	parts  bool // it may arrive as several packets of which nothing tells the order
-	v6     bool
+	late   bool   // one that may be it came, but at a time when it should not have
+	parts  bool   // it may arrive as several packets of which nothing tells the order
+	v6     bool   // the packet, or the one that it carries
+	front  uint32 // bytes in front of the packet that it carries
 }
 
 // trav is a traversal in as few bytes as needed.
@@ -95,12 +96,12 @@ func (m *merger) take(node int, t *events.Traversal) {
 	}
 	if t.In != nil {
 		tr.in = m.addEnd(node, at, t.In, true)
-		tr.about = t.In.Header.HasInner
+		tr.about = t.In.Header.IsICMPError()
 		m.arrivals.note(t.In.Header.Dst, node)
 	}
 	if t.Out != nil {
 		tr.out = m.addEnd(node, at, t.Out, false)
-		tr.about = tr.about || t.Out.Header.HasInner
+		tr.about = tr.about || t.Out.Header.IsICMPError()
 		if v := entered(t); v == events.ViaSocket || v == events.ViaKernel {
 			m.arrivals.note(t.Out.Header.Src, node)
 		}
@@ -119,18 +120,21 @@ func entered(t *events.Traversal) string {
 // addEnd keeps one end and returns its index.
 func (m *merger) addEnd(node, trav int, w *events.WireEnd, in bool) int {
 	h := &w.Header
+	carried := h.Carried() // itself, but for a tunnel's
+	tcp := carried.Proto == protoTCP
 	e := end{
 		time: m.sources[node].wall(w.Time), trav: trav, node: uint8(node), in: in, //nolint:gosec // see maxSources
 		seq: h.Seq, length: max(h.Length, minLength), hash: w.Hash, ttl: h.TTL,
-		strong: h.Proto == protoTCP || h.IPID != 0 || w.Hash != 0, frag: h.Fragment, v6: h.Src.Is6(),
-		parts: h.Proto != protoTCP && h.GSOSize != 0,
+		strong: tcp || h.IPID != 0 || w.Hash != 0, frag: h.Fragment, v6: carried.Src.Is6(),
+		front: h.Length - carried.Length, parts: !tcp && h.GSOSize != 0,
 	}
-	kin := kinKey{tuple: h.Tuple}
+	kin := kinKey{tuple: carried.Tuple}
 	if h.Fragment {
+		kin.tuple = h.Tuple
 		kin.tuple.SrcPort, kin.tuple.DstPort = 0, 0 // the first one's only
 		kin.ipid, kin.frag = h.IPID, true
 	}
-	e.ranged = h.Proto == protoTCP && !h.Fragment && (e.least() > 0 || (h.TCPFlags&tcpPSH != 0 && e.most() > 0))
+	e.ranged = tcp && !h.Fragment && (e.least() > 0 || (h.TCPFlags&tcpPSH != 0 && e.most() > 0))
 	e.kin = maphash.Comparable(m.seed, kin)
 	k := wireKey{
 		tuple: h.Tuple, inner: h.Inner, seq: h.Seq, ack: h.Ack, length: e.length, ipid: h.IPID,
@@ -160,7 +164,7 @@ func (e *end) most() uint32 {
 	if e.v6 {
 		n = headers6
 	}
-	return e.length - min(n, e.length)
+	return e.length - min(e.front+n, e.length)
 }
 
 // least is how many it has at least.
