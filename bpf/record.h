@@ -179,6 +179,23 @@ static __always_inline void load_bytes(struct event_header *e, struct packet *p,
 }
 
 /*
+ * payload_at returns how far behind the network header the data is that the
+ * transport header is for; 0: not known. In a tunnel's packet that is the inner
+ * one's: before the device adds the checksum to the inner headers, and behind it,
+ * they differ.
+ */
+static __always_inline u32 payload_at(u64 start)
+{
+	u32 end = headers_end(start), in;
+
+	if (end >> 16 != INSIDE_TUNNEL)
+		return end & 0xffff;
+	in = (end & 0xffff) + TUNNEL_BYTES - 8;
+	end = headers_end(start + in) & 0xffff;
+	return end ? in + end : 0;
+}
+
+/*
  * hash_of is of the packet's first bytes behind the transport header, n of them
  * from off on, and never 0 if there are any. It must stay what it is: recordings
  * of several nodes are joined by it.

@@ -89,7 +89,7 @@ static __noinline void record_tc(void *tc, u64 skb, u32 hook)
 	len = link_of(skb, s.start, data);
 	if (!len || len > s.len)
 		len = s.len;
-	end = headers_end(s.start) & 0xffff;
+	end = payload_at(s.start);
 	if (end && end < len)
 		data[2] |= hash_of(tc, s.start - start + end, len - end);
 	if (!p->cut && !changed(skb, false, p)) {

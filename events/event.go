@@ -102,8 +102,8 @@ type Link struct {
 	Proto    uint16
 	VLAN     uint16 // 802.1Q tag control information beside the data, with the present bit 0x1000 as in the kernel; 0: none
 	TTL      uint8  // TTL or hop limit at this place; 0: unknown
-	// Hash is of the first 64 bytes behind the transport header, at the tc
-	// stations only; 0: unknown, or there are none. With IDs and sequence numbers
+	// Hash is of the first 64 bytes behind the transport header, in a tunnel's packet
+	// the inner one, at the tc stations only; 0: unknown, or there are none. With IDs and sequence numbers
 	// it tells on two nodes whether it is the same packet.
 	Hash uint32
 }

@@ -11,7 +11,8 @@ import (
 // UDP packet between two nodes. A traversal is that of the packet inside, on its
 // whole way: what carries it is part of how it goes.
 
-// tunnelKinds are the kinds of device that put a packet into another one.
+// tunnelKinds are the kinds of device that put a packet into another one. The
+// first one's packets are told by their headers.
 var tunnelKinds = []string{"vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "wireguard", "tun", "xfrm"}
 
 // Lengths of what a VXLAN packet has in front of the packet that it carries: UDP's
@@ -73,13 +74,19 @@ func firstHeader(hops []hop) *Header {
 
 // tunnelNear says whether the packet was at a tunnel's device just now.
 func (b *builder) tunnelNear(hops []hop, i int) bool {
-	return b.tunnel(hops, i) != ""
+	return b.tunnel(hops, i, tunnelKinds) != ""
 }
 
-func (b *builder) tunnel(hops []hop, i int) string {
-	for j := max(0, i-natReach); j < min(len(hops), i+2); j++ {
-		if d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(tunnelKinds, d.Kind) {
-			return d.Name
+// tunnel names the nearest device of some kinds to where the headers changed.
+func (b *builder) tunnel(hops []hop, i int, kinds []string) string {
+	for n := range natReach {
+		for _, j := range [2]int{i + n, i - 1 - n} {
+			if j < 0 || j >= len(hops) || j > i+1 {
+				continue
+			}
+			if d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(kinds, d.Kind) {
+				return d.Name
+			}
 		}
 	}
 	return ""
@@ -96,8 +103,12 @@ func (b *builder) tunnelNote(hops []hop, i int) string {
 	case !is.Outer() && is.Length < was.Length:
 		word = "unpacked to"
 	}
+	kinds := tunnelKinds
+	if was.Outer() != is.Outer() {
+		kinds = tunnelKinds[:1]
+	}
 	by := ""
-	if name := b.tunnel(hops, i); name != "" {
+	if name := b.tunnel(hops, i, kinds); name != "" {
 		by = " by " + name
 	}
 	return fmt.Sprintf("%s %s %s%s", word, ProtoName(of.Proto), tupleWords(of.Tuple, hasPorts(of)), by)

@@ -44,6 +44,8 @@ var apart = []check{
 	{"verdicts", true, (*checker).verdicts},
 	// Likewise: a minute of traffic.
 	{"healthy", true, (*checker).healthy},
+	// It builds a cluster of its own.
+	{"vxlan", false, (*checker).vxlan},
 }
 
 type check struct {

@@ -25,7 +25,8 @@ func (c *checker) recordings() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := &recordingsCheck{checker: c, dir: dir}
+	r := &recordingsCheck{checker: c, dir: dir, cases: []string{"4", "5", "6", "9"}, selection: "tcp or udp"}
+	r.lose = r.unroute
 	start := time.Now()
 	for _, step := range []func() error{r.live, r.pair, r.merged, r.skewed, r.redacted, r.report, r.killed} {
 		if err := step(); err != nil {
@@ -42,6 +43,10 @@ type recordingsCheck struct {
 	dir     string
 	faults  []string
 	seconds []string
+
+	cases     []string                       // that two nodes record
+	selection string                         // of their recordings
+	lose      func(while func() error) error // loses what n1 sends to pods on n2
 
 	list     []*verified         // what the oracle says of the cases that both nodes recorded
 	lost     []string            // the clients' addresses of the SYNs that were lost between them
@@ -160,7 +165,7 @@ func (r *recordingsCheck) pair() error {
 		return err
 	}
 	results := r.path("pair.results")
-	if _, err := output(r.me, "cases", "-json", "-o", results, "4", "5", "6", "9"); err != nil {
+	if _, err := output(r.me, append([]string{"cases", "-json", "-o", results}, r.cases...)...); err != nil {
 		return err
 	}
 	var err error
@@ -190,7 +195,7 @@ func (r *recordingsCheck) pair() error {
 // startRecorder starts `record -w NAME.hop`, without waiting for it.
 func (r *recordingsCheck) startRecorder(name string, args ...string) (*session, error) {
 	args = append([]string{"record", "--names", r.tool.names, "-w", r.path(name + ".hop"), "--ready-file", r.path(name + ".ready")}, args...)
-	return r.tool.launch(append(args, "tcp or udp")...)
+	return r.tool.launch(append(args, r.selection)...)
 }
 
 // ready waits until recorders are.
@@ -211,8 +216,20 @@ const lostWait = 700 * time.Millisecond
 // and near that moment nothing is claimed. Not near each of several.
 const lostSYNs = 3
 
-// loseSYNs sends SYNs from n1 to a pod on n2 that the network has no route to.
+// loseSYNs sends SYNs from n1 to a pod on n2 that do not come there.
 func (r *recordingsCheck) loseSYNs() (err error) {
+	return r.lose(func() error {
+		for range lostSYNs {
+			if err := r.loseSYN(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// unroute lets the network have no route to the pods on n2.
+func (r *recordingsCheck) unroute(while func() error) (err error) {
 	n2, err := findNode("n2")
 	if err != nil {
 		return err
@@ -228,12 +245,7 @@ func (r *recordingsCheck) loseSYNs() (err error) {
 		vpc.route(route)
 		err = errors.Join(err, vpc.err)
 	}()
-	for range lostSYNs {
-		if err := r.loseSYN(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return while()
 }
 
 func (r *recordingsCheck) loseSYN() error {
@@ -243,7 +255,7 @@ func (r *recordingsCheck) loseSYN() error {
 		conn, local, err := dial("tcp", vipNginx1+":80", lostWait)
 		if err == nil {
 			conn.Close()
-			return errors.New("a connection was made although the network has no route")
+			return errors.New("a connection was made although its packets are lost")
 		}
 		r.lost = append(r.lost, local)
 		return nil

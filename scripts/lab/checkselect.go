@@ -256,6 +256,7 @@ func compareOnNode(name string, v *verified, t *events.Traversal) []string {
 		}
 		want.nat, want.note = withoutNetwork(full).nat, full.note // all of it is made on n1
 	}
+	want = want.aloneOverVXLAN(full)
 	if want.verdict != delivered {
 		want.where, want.reason = t.Where, t.Reason // free
 	}

@@ -110,6 +110,7 @@ func (v *verified) compareLeg(t *events.Traversal, want leg, counts *[]string) {
 	if want.note == "" && slices.ContainsFunc(t.Notes, func(n string) bool { return strings.Contains(n, "address lost") }) {
 		v.rest = append(v.rest, fmt.Sprintf("%snotes are %q although the client's address is kept", v.at(t), t.Notes))
 	}
+	differ(&v.nat, "carried", strings.Join(carriedNotes(t), "; "), strings.Join(want.carried, "; "))
 	if !t.Complete || t.Lost != 0 {
 		v.rest = append(v.rest, fmt.Sprintf("%scomplete is %t, lost is %d", v.at(t), t.Complete, t.Lost))
 	}

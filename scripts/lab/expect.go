@@ -27,7 +27,9 @@ type leg struct {
 	note        string   // a note that must be there, by its beginning
 	icmp        string
 	destination string // what ICMP errors are sent to; else empty
-	tunnelled   bool   // between the nodes it is in a packet of theirs
+	// carried are the notes of what it is put into between the nodes and taken out
+	// of, with "*" for the outer source port; none: it goes as it is.
+	carried []string
 }
 
 // An expectation is what must be seen of one case.

@@ -2,7 +2,15 @@
 
 package main
 
-import "strings"
+import (
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/stackhop/stackhop/events"
+)
 
 // The cases are the same over VXLAN, but for the devices and addresses at a
 // node's way to other nodes' pods.
@@ -26,20 +34,60 @@ func (e expectation) overVXLAN() expectation {
 }
 
 func (l leg) overVXLAN(v6 bool) leg {
-	if !strings.Contains(l.visits, "n1 | vpc | n2") && !strings.Contains(l.visits, "n2 | vpc | n1") {
+	for _, way := range [][2]node{{nodes[0], nodes[1]}, {nodes[1], nodes[0]}} {
+		from, to := way[0], way[1]
+		if !strings.Contains(l.visits, from.name+" | vpc | "+to.name) {
+			continue
+		}
+		at := 0
+		if v6 {
+			at = 1
+		}
+		out, in := from.vteps()[at], to.vteps()[at]
+		plain := from.name + " eth0 → [vpc] → " + to.name + " eth0"
+		l.link = strings.Replace(l.link, plain, from.name+" "+out.dev+" → "+plain+" → "+to.name+" "+in.dev, 1)
+		l.note = strings.Replace(l.note, "sees "+from.ip+" ", "sees "+out.addr+" ", 1)
+		outer := "udp " + out.outer("*") + "→" + in.outer(strconv.Itoa(vxlanPort)) + " by "
+		l.carried = []string{"packed into " + outer + out.dev, "unpacked from " + outer + in.dev}
+	}
+	return l
+}
+
+// outer is a node's end of a tunnel's packet.
+func (v vtep) outer(port string) string {
+	return net.JoinHostPort(netip.MustParseAddr(v.local).String(), port)
+}
+
+// aloneOverVXLAN is what one node sees of a way that the whole leg takes over
+// VXLAN: it puts the packet into one of its own, or takes it out.
+func (l leg) aloneOverVXLAN(whole leg) leg {
+	if len(whole.carried) == 0 {
 		return l
 	}
-	dev := vxlanDev
-	if v6 {
-		dev = vxlanDev6
+	packed, unpacked := whole.carried[0], whole.carried[1]
+	dev := packed[strings.LastIndexByte(packed, ' ')+1:]
+	rest, in := strings.CutPrefix(l.link, "eth0 → ")
+	switch {
+	case l.link == nodeTransit.link && strings.HasPrefix(packed, "packed into udp "+nodes[0].vteps()[0].local):
+		l.link, l.carried = "eth0 → "+dev+" → eth0", whole.carried[:1]
+	case l.link == nodeTransit.link:
+		l.link, l.carried = "eth0 → "+dev+" → eth0", whole.carried[1:]
+	case in:
+		l.link, l.carried = "eth0 → "+dev+" → "+rest, []string{unpacked}
+	default:
+		l.link, l.carried = strings.TrimSuffix(l.link, "eth0")+dev+" → eth0", []string{packed}
 	}
-	for _, pair := range [][2]string{{"n1", "n2"}, {"n2", "n1"}} {
-		plain := pair[0] + " eth0 → [vpc] → " + pair[1] + " eth0"
-		l.link = strings.ReplaceAll(l.link, plain, pair[0]+" "+dev+" → "+plain+" → "+pair[1]+" "+dev)
-	}
-	for _, n := range nodes {
-		l.note = strings.ReplaceAll(l.note, "sees "+n.ip+" ", "sees "+n.vteps()[0].addr+" ")
-	}
-	l.tunnelled = true
 	return l
+}
+
+var outerPort = regexp.MustCompile(`:\d+→`)
+
+// carriedNotes are a traversal's notes of what it was put into and taken out of.
+func carriedNotes(t *events.Traversal) (notes []string) {
+	for _, n := range t.Notes {
+		if strings.HasPrefix(n, "packed into ") || strings.HasPrefix(n, "unpacked ") {
+			notes = append(notes, outerPort.ReplaceAllString(n, ":*→"))
+		}
+	}
+	return notes
 }

@@ -102,7 +102,7 @@ func cmdUp(args []string) error {
 		return fmt.Errorf("-backend %s: want %s or %s", *backend, backendRoutes, backendVXLAN)
 	}
 	start := time.Now()
-	if err := clusterUp(*iptables, *backend); err != nil {
+	if err := clusterUp(plan{iptables: *iptables, backend: *backend}); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "lab: the cluster is up after %.1f s\n", time.Since(start).Seconds())

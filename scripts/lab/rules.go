@@ -117,9 +117,8 @@ func ipSets(n node) (string, error) {
 	return b.String(), nil
 }
 
-// loadRules gives a node its sets and rules. iptables chooses the variant:
-// legacy or nft.
-func loadRules(n node, iptables, backend string) error {
+// loadRules gives a node its sets and rules.
+func loadRules(n node, c plan) error {
 	sets, err := ipSets(n)
 	if err != nil {
 		return err
@@ -127,8 +126,8 @@ func loadRules(n node, iptables, backend string) error {
 	if err := feed(n.name, sets, "ipset", "restore"); err != nil {
 		return err
 	}
-	rules := strings.Replace(nodeRules, "{flannel}", flannelRules(n, backend), 1)
-	return feed(n.name, rules, restoreTool(iptables), "--noflush")
+	rules := strings.Replace(nodeRules, "{flannel}", flannelRules(n, c.backend), 1)
+	return feed(n.name, rules, restoreTool(c.iptables), "--noflush")
 }
 
 func restoreTool(iptables string) string { return "iptables-" + iptables + "-restore" }

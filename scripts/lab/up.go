@@ -28,9 +28,16 @@ func clusterNetns() []string {
 	return append(names, networks...)
 }
 
+// A plan is what of the cluster can be chosen.
+type plan struct {
+	iptables string // the variant for the nodes' rules: legacy or nft
+	backend  string // Flannel's
+	wires    *wires // what connects the nodes with the network; nil: veth pairs
+}
+
 // clusterUp builds the reference cluster in the kernel that it runs on. It changes
 // nothing outside the namespaces that it makes.
-func clusterUp(iptables, backend string) error {
+func clusterUp(c plan) error {
 	for _, name := range clusterNetns() {
 		if err := createNetns(name); err != nil {
 			return err
@@ -41,18 +48,18 @@ func clusterUp(iptables, backend string) error {
 	}
 	vpc := openHost("vpc")
 	defer vpc.close()
-	buildVPC(vpc, backend)
+	buildVPC(vpc, c)
 	if vpc.err != nil {
 		return vpc.err
 	}
 	steps := []func() error{func() error { return setLB(map[string]string{vipLocal: "n2", vipCluster: "n1"}) }}
 	for _, n := range nodes {
-		steps = append(steps, func() error { return buildNode(n, iptables, backend) })
+		steps = append(steps, func() error { return buildNode(n, c) })
 	}
 	if err := parallel(steps); err != nil {
 		return err
 	}
-	return writeJSON(namesFile, clusterNames(backend))
+	return writeJSON(namesFile, clusterNames(c.backend))
 }
 
 // clusterDown removes the namespaces, and with them all that is in them.
@@ -92,11 +99,15 @@ func prepareNetns(name string) error {
 
 // buildVPC makes the cloud's router and the hosts' ends of its links. It
 // forwards by route only.
-func buildVPC(vpc *host, backend string) {
+func buildVPC(vpc *host, c plan) {
 	attach := func(name, ip, ip6 string, table int) {
 		h := openHost(name)
 		defer h.close()
-		vpc.veth(name, h, "eth0")
+		if _, err := findNode(name); err == nil && c.wires != nil {
+			c.wires.veth(vpc, name, h, "eth0")
+		} else {
+			vpc.veth(name, h, "eth0")
+		}
 		vpc.addr(name, gateway, gateway6)
 		vpc.route(hop{to: ip, dev: name, table: table}, hop{to: ip6, dev: name, table: table})
 		h.addr("eth0", ip, ip6)
@@ -107,7 +118,7 @@ func buildVPC(vpc *host, backend string) {
 	}
 	for _, n := range nodes {
 		attach(n.name, n.ip, n.ip6, 0)
-		if backend == backendRoutes {
+		if c.backend == backendRoutes {
 			vpc.route(hop{to: n.cidr, dev: n.name, via: n.ip}, hop{to: n.net6, dev: n.name, via: n.ip6})
 		}
 	}
@@ -122,17 +133,17 @@ func buildVPC(vpc *host, backend string) {
 }
 
 // buildNode makes what CNI and kube-proxy make on a node.
-func buildNode(n node, iptables, backend string) error {
+func buildNode(n node, c plan) error {
 	h := openHost(n.name)
 	defer h.close()
 	h.bridge("cni0")
 	h.addr("cni0", n.cni, n.cni6)
 	for _, p := range pods {
 		if p.node == n.name {
-			buildPod(h, n, p, backend)
+			buildPod(h, n, p, c)
 		}
 	}
-	if backend == backendVXLAN {
+	if c.backend == backendVXLAN {
 		buildVXLAN(h, n)
 		h.mtu("cni0", vxlanMTU)
 	}
@@ -149,7 +160,7 @@ func buildNode(n node, iptables, backend string) error {
 	if err := setIPVS(n); err != nil {
 		return err
 	}
-	return loadRules(n, iptables, backend)
+	return loadRules(n, c)
 }
 
 var nodeSysctls = map[string]string{
@@ -161,14 +172,14 @@ var nodeSysctls = map[string]string{
 }
 
 // buildPod makes a pod's devices: eth0 in the pod, veth<pod> under cni0.
-func buildPod(h *host, n node, p pod, backend string) {
+func buildPod(h *host, n node, p pod, c plan) {
 	inPod := openHost(p.name)
 	defer inPod.close()
 	h.veth("veth"+p.name, inPod, "eth0")
 	h.port("veth"+p.name, "cni0")
 	inPod.addr("eth0", p.ip+"/26", p.ip6+"/64")
 	inPod.route(hop{dev: "eth0", via: n.cniIP()}, hop{to: "::/0", dev: "eth0", via: prefixIP(n.cni6)})
-	if backend == backendVXLAN {
+	if c.backend == backendVXLAN {
 		h.mtu("veth"+p.name, vxlanMTU)
 		inPod.mtu("eth0", vxlanMTU)
 	}
