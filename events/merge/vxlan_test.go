@@ -3,6 +3,7 @@
 package merge
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
@@ -30,6 +31,56 @@ func TestVXLAN(t *testing.T) {
 	}
 	for _, tr := range out {
 		if len(tr.Parts) != 2 || tr.Parts[0].Packets[0] != tr.Parts[1].Packets[0] || tr.Verdict != events.Delivered {
+			t.Errorf("%+v: %s", tr.Parts, tr.Summary)
+		}
+	}
+}
+
+// TestVXLANParts: a large TCP packet goes over the wire as several of the tunnel's.
+// The sequence numbers of what they carry tell which they are.
+func TestVXLANParts(t *testing.T) {
+	carry := func(_ int, in bool, h *events.Header) {
+		h.Inner, h.HasInner = h.Tuple, true
+		h.Inner.Proto, h.DstPort = protoTCP, 8472
+		h.Length += 50
+		h.IPID = 0
+		if !in {
+			h.GSOSize = 1448
+		}
+	}
+	out, r := exchange(t, 17, [][3]int{{1000, 2896, 0}, {3896, 2896, 10}}, [][3]int{{1000, 1448, 300}, {2448, 1448, 310}, {3896, 1448, 320}, {5344, 1448, 330}}, carry)
+	if list := of(out, 7777); len(list) != 2 || r.Ambiguous != 0 || r.NeverArrived != 0 {
+		t.Fatalf("%d traversals, %+v", len(list), r)
+	}
+	for _, tr := range of(out, 7777) {
+		if tr.Verdict != events.Delivered || !slices.Contains(tr.Notes, "came to n2 as 2 packets") {
+			t.Errorf("%s: %s %q", tr.Verdict, tr.Summary, tr.Notes)
+		}
+	}
+}
+
+// TestVXLANKeys: of packets with the same outer headers, and the same data, the
+// inner connection tells which is which.
+func TestVXLANKeys(t *testing.T) {
+	s := newSim(1, skew{}, skew{})
+	s.warm(20)
+	start := uint64(2.2e9)
+	for i := range 8 {
+		h := header(0, 1, 7777, 17)
+		h.DstPort, h.Length, h.HasInner = 8472, 102, true
+		h.Inner = header(3, 4, 5000+i, protoTCP).Tuple
+		id := s.next
+		s.next++
+		s.part(0, id, 0, start+uint64(i)*1e3, &h, 0, false)
+		h.TTL--
+		s.part(1, id, start+1e6+uint64(8-i)*1e3, 0, &h, 0, false)
+	}
+	out, r := mergeAll(t, s.sources()...)
+	if list := of(out, 7777); len(list) != 8 || r.Ambiguous != 0 {
+		t.Fatalf("%d traversals, %+v", len(list), r)
+	}
+	for _, tr := range of(out, 7777) {
+		if len(tr.Parts) != 2 || tr.Parts[0].Packets[0] != tr.Parts[1].Packets[0] {
 			t.Errorf("%+v: %s", tr.Parts, tr.Summary)
 		}
 	}
