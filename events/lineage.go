@@ -244,7 +244,11 @@ func (b *builder) resolve(hops []hop) {
 		}
 		// There may be no IP header to read at some moments of a packet's way.
 		if h.extKind == ExtHeader && h.ext >= 0 && h.p.headers[h.ext].Src.IsValid() {
-			hdr = &h.p.headers[h.ext]
+			// A tunnel's packet is cut at the inner headers, and each part then gets
+			// the outer ones again (skb_udp_tunnel_segment).
+			if is := &h.p.headers[h.ext]; h.station != StationSegment || hdr == nil || !hdr.Outer() {
+				hdr = is
+			}
 		}
 		h.netns, h.hdr = netns, hdr
 	}

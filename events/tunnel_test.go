@@ -66,6 +66,14 @@ func TestTunnel(t *testing.T) {
 		{"packed", fromPod + through + strings.Replace(packed, "INNER", "172.23.97.2:80>172.23.96.23:555", 1), LeftNode,
 			"172.23.97.2:80", "172.23.96.23:555", 2, "pod eth0 → vethpod → cni0 → flannel.1 → eth0",
 			[]string{"packed into udp 10.0.0.13:40001→10.0.0.180:8472 by flannel.1"}, nil, "172.23.97.2:80→172.23.96.23:555", "10.0.0.13"},
+		{"packed, and cut there", fromPod + through + strings.Replace(strings.Split(packed, "real/eth0 tc_egress")[0], "INNER", "172.23.97.2:80>172.23.96.23:555", 1) + `
+			pkt=2
+			other=1
+			real/eth0 skb_segment h=172.23.97.2:80>172.23.96.23:555,A
+			real/eth0 net_dev_start_xmit h=10.0.0.13:40001>10.0.0.180:8472,udp,A inner=172.23.97.2:80>172.23.96.23:555
+			real/eth0 consume_skb
+			`, LeftNode, "172.23.97.2:80", "172.23.96.23:555", 2, "pod eth0 → vethpod → cni0 → flannel.1 → eth0",
+			[]string{"packed into udp 10.0.0.13:40001→10.0.0.180:8472 by flannel.1", "sent as 1 segments"}, nil, "172.23.97.2:80→172.23.96.23:555", "10.0.0.13"},
 		{"translated where no hook tells, and packed", fromPod + "real/cni0 nf_hook_slow nf=4" + through + strings.Replace(packed, "INNER", "172.23.97.0:9>172.23.96.23:555", 1), LeftNode,
 			"172.23.97.2:80", "172.23.96.23:555", 2, "pod eth0 → vethpod → cni0 → flannel.1 → eth0",
 			[]string{"packed into udp 10.0.0.13:40001→10.0.0.180:8472 by flannel.1", "client address lost: 172.23.96.23 sees 172.23.97.0 instead of 172.23.97.2"}, []string{"172.23.97.2:80→172.23.96.23:555 = 172.23.97.0:9→172.23.96.23:555"},
