@@ -12,6 +12,7 @@ import (
 
 const (
 	protoTCP = 6
+	protoUDP = 17
 	tcpPSH   = 1 << 3
 	// minLength is the length to which Ethernet pads what is shorter.
 	minLength = 46
@@ -136,8 +137,12 @@ func (m *merger) addEnd(node, trav int, w *events.WireEnd, in bool) int {
 	}
 	e.ranged = tcp && !h.Fragment && (e.least() > 0 || (h.TCPFlags&tcpPSH != 0 && e.most() > 0))
 	e.kin = maphash.Comparable(m.seed, kin)
+	seq := h.Seq
+	if carried.Proto == protoUDP {
+		seq = 0 // UDP's length and checksum, which the device may complete
+	}
 	k := wireKey{
-		tuple: h.Tuple, inner: h.Inner, seq: h.Seq, ack: h.Ack, length: e.length, ipid: h.IPID,
+		tuple: h.Tuple, inner: h.Inner, seq: seq, ack: h.Ack, length: e.length, ipid: h.IPID,
 		flags: h.TCPFlags, icmpTyp: h.ICMPType, icmpCd: h.ICMPCode,
 	}
 	e.key = maphash.Comparable(m.seed, k)

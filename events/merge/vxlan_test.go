@@ -85,3 +85,27 @@ func TestVXLANKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestUDPChecksum: a device may write a datagram's checksum after the node was
+// seen to send it, into a tunnel's packet, too.
+func TestUDPChecksum(t *testing.T) {
+	for _, tunnel := range []bool{false, true} {
+		s := newSim(1, skew{}, skew{})
+		s.warm(20)
+		h := header(0, 1, 7777, protoUDP)
+		if tunnel {
+			h.Inner, h.HasInner = h.Tuple, true
+		}
+		h.IPID, h.Seq = 77, 0x00281111
+		id := s.next
+		s.next++
+		s.part(0, id, 0, 2.2e9, &h, 5, false)
+		h.TTL--
+		h.Seq = 0x00282222
+		s.part(1, id, 2.2e9+1e5, 0, &h, 5, false)
+		out, _ := mergeAll(t, s.sources()...)
+		if list := of(out, 7777); len(list) != 1 || len(list[0].Parts) != 2 {
+			t.Errorf("in a tunnel: %v: %d traversals", tunnel, len(list))
+		}
+	}
+}
