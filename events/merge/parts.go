@@ -58,6 +58,27 @@ func (m *merger) joinParts(group []int) {
 		}
 	}
 	m.joinFound(found, spans)
+	m.lateParts(outs, ins)
+}
+
+// lateParts notes what left of which a part came, but at a time that does not fit:
+// nobody knows that it never arrived.
+func (m *merger) lateParts(outs, ins []span) {
+	ins = slices.DeleteFunc(slices.Clone(ins), func(s span) bool { return len(m.ends[s.end].peers) > 0 })
+	if len(ins) == 0 || m.ends[ins[0].end].frag {
+		return
+	}
+	slices.SortFunc(ins, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	for _, o := range outs {
+		out := &m.ends[o.end]
+		if len(out.peers) > 0 {
+			continue
+		}
+		k := sort.Search(len(ins), func(k int) bool { return ins[k].from >= o.from })
+		for _, in := range [2]span{ins[k%len(ins)], ins[(k+len(ins)-1)%len(ins)]} {
+			out.late = out.late || (o.overlaps(in) && out.node != m.ends[in.end].node)
+		}
+	}
 }
 
 // spans are the data of a group's packets, by time. How long a packet's

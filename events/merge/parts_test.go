@@ -85,7 +85,7 @@ func TestParts(t *testing.T) {
 		{"one of them gone", p{{1000, 1448, 0}, {2448, 1448, 3}, {3896, 1448, 6}}, p{{1000, 2896, 100}}, []string{"came to n2 merged with 1 other packet", "came to n2 merged with 1 other packet", "never arrived at n2"}},
 		{"sent twice, and only one merged", p{{1000, 1448, 0}, {1000, 1448, 300}, {2448, 1448, 303}}, p{{1000, 2896, 500}}, []string{"1 packet that came to n2 may be this one, so it is joined to none", "1 packet that came to n2 may be this one, so it is joined to none", "1 packet that came to n2 may be this one, so it is joined to none"}},
 		{"other data", p{{1000, 1448, 0}}, p{{50000, 2896, 100}}, []string{"never arrived at n2"}},
-		{"much later", p{{1000, 2896, 0}}, p{{1000, 1448, 900_000}}, []string{"never arrived at n2"}},
+		{"much later", p{{1000, 2896, 0}}, p{{1000, 1448, 900_000}}, []string{"one that may be this came to n2, but at a time that does not fit"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, r := exchange(t, protoTCP, tt.out, tt.in, func(n int, in bool, h *events.Header) {

@@ -4,6 +4,7 @@ package merge
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
@@ -107,5 +108,25 @@ func TestUDPChecksum(t *testing.T) {
 		if list := of(out, 7777); len(list) != 1 || len(list[0].Parts) != 2 {
 			t.Errorf("in a tunnel: %v: %d traversals", tunnel, len(list))
 		}
+	}
+}
+
+// TestLateParts: of a large packet whose parts came at a time that does not fit
+// nobody says that it never arrived.
+func TestLateParts(t *testing.T) {
+	out, r := exchange(t, protoTCP, [][3]int{{1000, 2896, 0}, {9000, 2896, 20}}, [][3]int{{1000, 1448, 4_000_000}, {2448, 1448, 4_000_100}}, func(_ int, in bool, h *events.Header) {
+		if !in {
+			h.GSOSize = 1448
+		}
+	})
+	if r.NeverArrived != 1 || r.Uncovered != 1 {
+		t.Errorf("%+v", r)
+	}
+	said := ""
+	for _, tr := range of(out, 7777) {
+		said += tr.Summary + "\n"
+	}
+	if !strings.Contains(said, "at a time that does not fit") || !strings.Contains(said, "never arrived at n2") {
+		t.Error(said)
 	}
 }
