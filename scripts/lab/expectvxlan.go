@@ -82,10 +82,11 @@ func (l leg) aloneOverVXLAN(whole leg) leg {
 
 var outerPort = regexp.MustCompile(`:\d+→`)
 
-// carriedNotes are a traversal's notes of what it was put into and taken out of.
+// carriedNotes are a traversal's notes of the packets of nodes that it was put into
+// and taken out of. (IPVS's tunnel is another one.)
 func carriedNotes(t *events.Traversal) (notes []string) {
 	for _, n := range t.Notes {
-		if strings.HasPrefix(n, "packed into ") || strings.HasPrefix(n, "unpacked ") {
+		if strings.HasPrefix(n, "packed into udp ") || strings.HasPrefix(n, "unpacked from ") {
 			notes = append(notes, outerPort.ReplaceAllString(n, ":*→"))
 		}
 	}
