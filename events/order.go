@@ -7,30 +7,32 @@ package events
 // buffer is freed only after the answer that it caused has travelled all the
 // way back. So a finished traversal is held back for a moment, in which those
 // that began before it may finish, too. Nothing is ever waited for: one that
-// takes longer than that comes late.
+// takes longer than that comes late. So does one that a rule dropped while the
+// rules are being read.
 
 // held is a finished traversal that has not been given out yet.
 type held struct {
 	t     *Traversal
-	start uint64 // ns: when its packet began
-	until uint64 // ns: when it is given out at the latest
+	start uint64   // ns: when its packet began
+	until uint64   // ns: when it is given out at the latest
+	ask   *ruleAsk // nil: no rule dropped it
 }
 
 // maxHeld bounds the traversals held back.
 const maxHeld = 4096
 
 // holdBack takes a finished traversal in, in its place by start.
-func (s *Stitcher) holdBack(t *Traversal, start, until uint64) {
+func (s *Stitcher) holdBack(h held) {
 	if len(s.held) == maxHeld {
-		s.release(maxHeld / 4)
+		s.release(maxHeld/4, true)
 	}
 	i := len(s.held)
-	for i > 0 && s.held[i-1].start > start {
+	for i > 0 && s.held[i-1].start > h.start {
 		i--
 	}
 	s.held = append(s.held, held{})
 	copy(s.held[i+1:], s.held[i:])
-	s.held[i] = held{t, start, until}
+	s.held[i] = h
 }
 
 // releaseDue gives out what has been held back for long enough, and before it
@@ -38,20 +40,27 @@ func (s *Stitcher) holdBack(t *Traversal, start, until uint64) {
 func (s *Stitcher) releaseDue() {
 	for i := len(s.held) - 1; i >= 0; i-- {
 		if s.held[i].until <= s.now {
-			s.release(i + 1)
+			s.release(i+1, false)
 			return
 		}
 	}
 }
 
-// release gives out the first n of the traversals held back.
-func (s *Stitcher) release(n int) {
+// release gives out the first n of the traversals held back, but for those whose
+// rule is being looked for; force: those as well.
+func (s *Stitcher) release(n int, force bool) {
+	kept := 0
 	for i := range n {
-		t := s.held[i].t
-		s.links.fill(t)
-		s.out(t)
+		h := s.held[i]
+		if h.ask != nil && s.waits(&h, force) {
+			s.held[kept] = h
+			kept++
+			continue
+		}
+		s.links.fill(h.t)
+		s.out(h.t)
 	}
-	rest := copy(s.held, s.held[n:])
+	rest := kept + copy(s.held[kept:], s.held[n:])
 	clear(s.held[rest:])
 	s.held = s.held[:rest]
 }

@@ -43,7 +43,7 @@ type RuleQuery struct {
 	// both that use nf_tables, EngineNFTables; empty: unknown.
 	Engine string
 	Reject bool   // it was answered with an ICMP error or an RST
-	Header Header // Mark is that of MarkKnown only
+	Header Header // its Mark counts if MarkKnown
 	// MarkKnown: no rule can have changed the mark since it was read.
 	MarkKnown bool
 	In, Out   string // names of its devices; empty: unknown, or none at this hook point

@@ -234,6 +234,7 @@ func TestSchemaNamesEveryField(t *testing.T) {
 		"nat": {s.Defs["nat"], NAT{}}, "hook": {*s.Defs["visit"].Properties["hooks"].Items, HookVisit{}},
 		"conntrack": {s.Properties["conntrack"], CTSummary{}}, "service": {s.Defs["service"], ServiceFacts{}},
 		"endpoints": {s.Defs["endpoints"], ServiceEndpoints{}}, "server": {s.Defs["server"], ServiceEndpoint{}},
+		"rule": {s.Defs["rule"], RuleFacts{}},
 	} {
 		typ := reflect.TypeOf(c.v)
 		written := 0

@@ -27,7 +27,7 @@ func (s *Stitcher) Flush() {
 	for _, g := range groups {
 		s.give(g, false)
 	}
-	s.release(len(s.held))
+	s.release(len(s.held), true)
 }
 
 // start is when the group was first seen, in ns.

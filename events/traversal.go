@@ -66,9 +66,11 @@ type Traversal struct {
 	Conntrack    *CTSummary `json:"conntrack,omitempty"`
 	// Service is what was known of the virtual service that a request was sent
 	// to, where it was translated or should have been.
-	Service  *ServiceFacts `json:"service,omitempty"`
-	CausedBy string        `json:"caused_by"`
-	Causes   []string      `json:"causes"`
+	Service *ServiceFacts `json:"service,omitempty"`
+	// Rule is the netfilter rule that dropped or rejected it, where one was found.
+	Rule     *RuleFacts `json:"rule,omitempty"`
+	CausedBy string     `json:"caused_by"`
+	Causes   []string   `json:"causes"`
 	// CausedByText and CausesText say in words what CausedBy and Causes name.
 	CausedByText string   `json:"caused_by_text,omitempty"`
 	CausesText   []string `json:"causes_text,omitempty"`

@@ -50,7 +50,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	}
 	b.s.count(t)
 	b.s.links.put(t)
-	b.s.holdBack(t, r.hops[0].time, root.group.last+b.s.hold)
+	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, ask: e.ask})
 }
 
 // outcome judges a run by itself.

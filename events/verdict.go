@@ -19,6 +19,7 @@ type ending struct {
 	say           string // the rest of the summary
 	note          string
 	proof         []int // indices of the hops that it rests on, beside at
+	ask           *ruleAsk // nil: no rule dropped it
 }
 
 // Ranks of endings, best last: the way to tell the main copy of a packet.
@@ -245,6 +246,9 @@ func (b *builder) judgeDrop(hops []hop) ending {
 	}
 	e.say = ev.fill(b, e.say)
 	b.virtual(&e, &hops[n])
+	if e.where == "netfilter" {
+		e.ask = b.ruleAsk(hops, &ev)
+	}
 	switch {
 	case e.reason == reasonOtherHost:
 		e.rank = rankOtherHost

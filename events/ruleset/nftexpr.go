@@ -187,6 +187,9 @@ func (b *nftCompiler) arithmetic(l *left, op string, args []any) {
 }
 
 func (b *nftCompiler) concat(l *left, parts []any) {
+	if len(parts) == 0 {
+		return
+	}
 	var all []left
 	l.domains = nil
 	for _, part := range parts {
