@@ -18,7 +18,7 @@ type ending struct {
 	location      string
 	say           string // the rest of the summary
 	note          string
-	proof         []int // indices of the hops that it rests on, beside at
+	proof         []int    // indices of the hops that it rests on, beside at
 	ask           *ruleAsk // nil: no rule dropped it
 }
 

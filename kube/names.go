@@ -28,6 +28,7 @@ var (
 	_ events.Names        = (*Names)(nil)
 	_ events.ServiceNames = (*Names)(nil)
 	_ events.VirtualNames = (*Names)(nil)
+	_ events.RuleNames    = (*Names)(nil)
 )
 
 // sighting is a pod's address at a device of a namespace.
@@ -154,6 +155,9 @@ func (n *Names) Address(ip string, port uint16) events.AddressNames {
 	}
 	return n.x.Address(addr, port)
 }
+
+// Rule implements events.RuleNames: only the run's own names know of rules.
+func (n *Names) Rule(q *events.RuleQuery) (events.RuleFacts, bool) { return events.RuleOf(n.Names, q) }
 
 // Service implements events.ServiceNames.
 func (n *Names) Service(ip string, port uint16, proto uint8, node string) (events.ServiceFacts, bool) {

@@ -26,6 +26,10 @@ type inventory struct {
 	file     *events.NamesFile // nil: none
 	reasons  map[uint32]string
 	virtuals *virtuals
+	rules    *ruleNames // nil: nobody asks for them
+	// netfilterDrop is the reason of packets that netfilter dropped; 0: the kernel
+	// has none.
+	netfilterDrop uint32
 
 	now  atomic.Pointer[snapshot]
 	wake chan struct{}
@@ -58,6 +62,7 @@ const (
 var (
 	_ events.Names        = (*inventory)(nil)
 	_ events.VirtualNames = (*inventory)(nil)
+	_ events.RuleNames    = (*inventory)(nil)
 )
 
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
@@ -67,6 +72,11 @@ func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
 		var err error
 		if inv.file, err = events.ParseNamesFile(namesFile); err != nil {
 			return nil, err
+		}
+	}
+	for n, name := range inv.reasons {
+		if name == "NETFILTER_DROP" {
+			inv.netfilterDrop = n
 		}
 	}
 	inv.now.Store(&snapshot{})
@@ -89,6 +99,9 @@ func dropReasons(types *btf.Spec) map[uint32]string {
 
 // notice looks at an event for numbers that are not known yet.
 func (inv *inventory) notice(e *events.Event) {
+	if e.Reason != 0 && e.Reason == inv.netfilterDrop && inv.rules != nil {
+		inv.rules.dropped(e.Netns, e.Time)
+	}
 	s := inv.now.Load()
 	if _, ok := s.namespaces[e.Netns]; !ok && e.Netns != 0 {
 		inv.refreshSoon()
@@ -243,6 +256,25 @@ func (inv *inventory) Symbol(addr uint64) string { return inv.kernel.symbols.Loa
 
 // DropReason implements events.Names.
 func (inv *inventory) DropReason(reason uint32) string { return inv.reasons[reason] }
+
+// Rule implements events.RuleNames.
+func (inv *inventory) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
+	if inv.rules == nil {
+		return events.RuleFacts{}, false
+	}
+	return inv.rules.Rule(q)
+}
+
+// nodes lists the namespaces of nodes.
+func (inv *inventory) nodes() (out []uint32) {
+	s := inv.now.Load()
+	for netns, ns := range s.namespaces {
+		if ns.Kind == events.KindNode && s.paths[netns] != "" {
+			out = append(out, netns)
+		}
+	}
+	return out
+}
 
 // findNetns resolves an entry of the names file to an inode.
 func findNetns(n events.NetnsName) (uint32, error) {

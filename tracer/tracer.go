@@ -93,6 +93,7 @@ func (t *Tracer) setUp() error {
 	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err != nil {
 		return err
 	}
+	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
 	if err := t.load(); err != nil {
 		return err
 	}
@@ -205,6 +206,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	wg.Go(func() {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
 	})
+	wg.Go(func() { t.names.rules.watch(background, t.names.nodes()) })
 	wg.Go(func() { t.followChanges(background) })
 
 	if err := t.state.set("enabled", 1); err != nil {

@@ -51,6 +51,7 @@ var (
 	_ events.ServiceNames = (*switchedNames)(nil)
 	_ events.ProcessNames = (*switchedNames)(nil)
 	_ events.VirtualNames = (*switchedNames)(nil)
+	_ events.RuleNames    = (*switchedNames)(nil)
 )
 
 // Service implements events.ServiceNames.
@@ -65,6 +66,11 @@ func (n *switchedNames) Virtual(netns uint32, ip string, port uint16, proto uint
 
 // PodOfProcess implements events.ProcessNames.
 func (n *switchedNames) PodOfProcess(pid uint32) string { return events.PodOfProcess(n.Names, pid) }
+
+// Rule implements events.RuleNames.
+func (n *switchedNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
+	return events.RuleOf(n.Names, q)
+}
 
 // config is what a stitcher needs to know of the run.
 func (f *part) config(hooks []events.Hook, names events.Names) events.Config {

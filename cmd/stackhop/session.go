@@ -172,7 +172,7 @@ func (s *session) settled(now uint64) bool {
 		s.childAt = max(now, 1)
 	}
 	since := max(s.childAt, s.active)
-	quiet := s.stitcher.Stats().Open == 0 && now-since >= uint64(settleQuiet)
+	quiet := s.stitcher.Stats().Open == 0 && s.stitcher.Waiting() == 0 && now-since >= uint64(settleQuiet)
 	return quiet || now-s.childAt >= uint64(settleLimit)
 }
 
