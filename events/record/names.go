@@ -53,6 +53,7 @@ type Name struct {
 	Service   *ServiceName   `json:"service,omitempty"`
 	Task      *TaskName      `json:"task,omitempty"`
 	Virtual   *VirtualName   `json:"virtual,omitempty"`
+	Rule      *RuleName      `json:"rule,omitempty"`
 }
 
 // NamespaceName is an events.Namespace.
@@ -149,6 +150,7 @@ type book struct {
 	services  map[serviceKey]events.ServiceFacts
 	tasks     map[uint32]string // pods, by process
 	virtuals  map[virtualKey]events.VirtualFacts
+	rules     map[ruleKey]events.RuleFacts
 	size      int
 }
 
@@ -167,6 +169,7 @@ func (b *book) forget() {
 		processes: map[uint32]process{}, symbols: map[uint64]string{}, reasons: map[uint32]string{},
 		services: map[serviceKey]events.ServiceFacts{}, tasks: map[uint32]string{},
 		virtuals: map[virtualKey]events.VirtualFacts{},
+		rules:    map[ruleKey]events.RuleFacts{},
 	}
 }
 
@@ -218,6 +221,10 @@ func (b *book) put(n *Name) error {
 	}
 	if v := n.Virtual; v != nil {
 		b.putVirtual(v)
+		said++
+	}
+	if v := n.Rule; v != nil {
+		b.putRule(v)
 		said++
 	}
 	if said > 1 {
@@ -289,6 +296,9 @@ func (n *Name) cost() int {
 	}
 	if v := n.Virtual; v != nil {
 		add(v.IP)
+	}
+	if v := n.Rule; v != nil {
+		size += v.cost()
 	}
 	return size
 }

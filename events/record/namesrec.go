@@ -32,7 +32,8 @@ type NamesRecorder struct {
 	book  *book // what a reader knows by now
 	key   []byte
 	// What was asked since the last item: the book answers it.
-	asked map[question]struct{}
+	asked      map[question]struct{}
+	askedRules map[ruleKey]struct{}
 }
 
 // question is what was asked: the method, and what it was given.
@@ -61,7 +62,7 @@ const (
 var _ events.Names = (*NamesRecorder)(nil)
 
 func newNamesRecorder(inner events.Names, w *Writer) *NamesRecorder {
-	return &NamesRecorder{inner: inner, w: w, book: newBook(), asked: map[question]struct{}{}}
+	return &NamesRecorder{inner: inner, w: w, book: newBook(), asked: map[question]struct{}{}, askedRules: map[ruleKey]struct{}{}}
 }
 
 // first says whether something is asked for the first time since the last item.
@@ -80,6 +81,7 @@ func (r *NamesRecorder) item() {
 	} else if n > 0 {
 		clear(r.asked)
 	}
+	clear(r.askedRules)
 	if r.book.size > maxNames/2 {
 		r.say(Name{Forget: true})
 	}
@@ -89,6 +91,7 @@ func (r *NamesRecorder) item() {
 func (r *NamesRecorder) forget() {
 	r.book.forget()
 	clear(r.asked)
+	clear(r.askedRules)
 }
 
 // say writes down a name. Where there is no room for it, a reader knows what it

@@ -211,6 +211,8 @@ func (r *Redactor) Name(n record.Name) (record.Name, bool) {
 		}
 		v.Netns, v.IP, v.Port = r.Netns(v.Netns), record.Text(r.Addr(ip).String()), r.Port(v.Port)
 		n.Virtual = &v
+	case n.Rule != nil:
+		n.Rule = r.ruleName(n.Rule)
 	case n.Task != nil:
 		n.Task = &record.TaskName{PID: r.PID(n.Task.PID), Pod: r.object(n.Task.Pod)}
 	}
@@ -237,6 +239,19 @@ func (r *Redactor) serviceName(n record.Name) (record.Name, bool) {
 	}
 	n.Service = &s
 	return n, true
+}
+
+func (r *Redactor) ruleName(n *record.RuleName) *record.RuleName {
+	v := *n
+	t := r.Tuple(v.Tuple())
+	v.Netns, v.Src, v.Dst, v.SrcPort, v.DstPort = r.Netns(v.Netns), t.Src, t.Dst, t.SrcPort, t.DstPort
+	f := r.RuleFacts(events.RuleFacts{
+		Engine: string(v.Engine), Family: string(v.Space), Table: string(v.Table), Chain: string(v.Chain), Comment: string(v.Comment),
+	})
+	v.Engine, v.Space, v.Table = record.Text(f.Engine), record.Text(f.Family), record.Text(f.Table)
+	v.Chain, v.Comment = record.Text(f.Chain), record.Text(f.Comment)
+	v.Text, v.Why, v.Candidates = "", "", nil
+	return &v
 }
 
 func (r *Redactor) addressName(n record.Name) (record.Name, bool) {

@@ -22,6 +22,7 @@ var (
 	_ events.Names        = (*names)(nil)
 	_ events.ServiceNames = (*names)(nil)
 	_ events.ProcessNames = (*names)(nil)
+	_ events.RuleNames    = (*names)(nil)
 )
 
 // answered is what the inner names said of a device, and what was made of it.
@@ -125,6 +126,71 @@ func (n *names) Virtual(netns uint32, ip string, port uint16, proto uint8) (even
 // PodOfProcess implements events.ProcessNames.
 func (n *names) PodOfProcess(pid uint32) string {
 	return n.r.Object(events.PodOfProcess(n.inner, n.r.originalPID(pid)))
+}
+
+// Rule implements events.RuleNames. Rules are found by the original packet.
+func (n *names) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
+	was := *q
+	was.Netns = n.r.originalNetns(q.Netns)
+	was.Header.Tuple = n.r.originalTuple(q.Header.Tuple)
+	was.In, was.Out = n.originalDevice(q.Netns, q.In), n.originalDevice(q.Netns, q.Out)
+	if q.CT != nil {
+		ct := *q.CT
+		ct.Original, ct.Reply = n.r.originalTuple(ct.Original), n.r.originalTuple(ct.Reply)
+		was.CT = &ct
+	}
+	f, ok := events.RuleOf(n.inner, &was)
+	return n.r.RuleFacts(f), ok
+}
+
+// originalDevice is the name of a device that Device told of lately; empty: not
+// known.
+func (n *names) originalDevice(netns uint32, name string) string {
+	if name == "" {
+		return ""
+	}
+	for key, a := range n.devices {
+		if key[0] == netns && a.is.Name == name {
+			return a.was.Name
+		}
+	}
+	return ""
+}
+
+// originalTuple undoes Tuple.
+func (r *Redactor) originalTuple(t events.Tuple) events.Tuple {
+	t.Src, t.Dst = r.original(t.Src), r.original(t.Dst)
+	if r.Ports || t.Proto == protoICMP || t.Proto == protoICMPv6 {
+		for _, p := range []*uint16{&t.SrcPort, &t.DstPort} {
+			if *p != 0 {
+				*p = uint16(r.perm.back(portNumbers, uint64(*p))) //nolint:gosec // 16 bits
+			}
+		}
+	}
+	return t
+}
+
+// ruleWords are names of tables and chains that every node has, and engines and
+// families.
+var ruleWords = wordSet("filter nat mangle raw security kube-proxy PREROUTING INPUT FORWARD OUTPUT POSTROUTING " +
+	"KUBE-FIREWALL KUBE-FORWARD KUBE-SERVICES KUBE-EXTERNAL-SERVICES KUBE-NODEPORTS KUBE-NODE-PORT KUBE-PROXY-FIREWALL KUBE-IPVS-FILTER " +
+	"KUBE-IPVS-OUT-FILTER KUBE-SOURCE-RANGES-FIREWALL service-endpoints-check nodeport-endpoints-check cluster-ips-check firewall-check reject-chain " +
+	"ip ip6 inet bridge " + events.EngineIPTables + " " + events.EngineIPTablesNFT + " " + events.EngineNFTables)
+
+// RuleFacts returns what is known of a rule in pseudonyms. Its text, its other
+// candidates and why it is not sure have addresses and names in them, and are left
+// out; its comment, whatever it says, becomes a word.
+func (r *Redactor) RuleFacts(f events.RuleFacts) events.RuleFacts {
+	for _, s := range []*string{&f.Engine, &f.Family, &f.Table, &f.Chain} {
+		if !ruleWords[*s] {
+			*s = r.Object(*s)
+		}
+	}
+	if f.Comment != "" {
+		f.Comment = r.Object(f.Comment)
+	}
+	f.Text, f.Why, f.Candidates = "", "", nil
+	return f
 }
 
 // Device returns what is known of a device in pseudonyms. Its Addrs are new.

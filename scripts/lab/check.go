@@ -29,8 +29,9 @@ var checks = []check{
 	{"nothing", true, (*checker).nothing},
 	{"hooks", true, (*checker).hooks},
 	{"leftovers", true, (*checker).leftovers},
-	// Behind what compares the kernel with how it was: this one loads modules.
+	// Behind what compares the kernel with how it was: these load modules.
 	{"topology", false, (*checker).topology},
+	{"rules", false, (*checker).rules},
 }
 
 // apart are checks that need a guest or a time of their own, and run when named only.
