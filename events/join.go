@@ -64,6 +64,9 @@ func (t *Traversal) add(p *Traversal, later uint64) {
 	t.Causes = append(t.Causes, p.Causes...)
 	t.CausesText = append(t.CausesText, p.CausesText...)
 	t.Service = joinService(t.Service, p.Service)
+	if t.Rule == nil {
+		t.Rule = p.Rule // it ended where the last part is
+	}
 	t.Notes = union(t.Notes, p.Notes)
 	t.NotObserved = union(t.NotObserved, p.NotObserved)
 	t.Parts = append(t.Parts, Part{p.Node, p.ID, p.Packets})

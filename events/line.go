@@ -239,6 +239,9 @@ func remarks(t *Traversal) []string {
 		}
 		out = append(out, s)
 	}
+	if r := t.Rule; r != nil && r.Sure && r.Comment != "" && r.Text != "" {
+		out = append(out, "rule: "+SafeSentence(r.Text)) // without a comment the summary has it
+	}
 	for _, n := range t.Notes {
 		out = append(out, "note: "+SafeSentence(n))
 	}

@@ -83,7 +83,8 @@ func TestRuleNamed(t *testing.T) {
 				t.Errorf("notes: %s", got)
 			}
 			var b bytes.Buffer
-			if err := (&LineRenderer{W: &b}).Render(out[0]); err != nil || strings.Contains(b.String(), "\x1b") {
+			if err := (&LineRenderer{W: &b}).Render(out[0]); err != nil || strings.Contains(b.String(), "\x1b") ||
+				strings.Contains(b.String(), "\n    rule: -j DROP\n") != (tt.name == "iptables") {
 				t.Errorf("%q, %v", b.String(), err)
 			}
 		})

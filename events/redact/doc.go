@@ -37,6 +37,8 @@
 //     these are. Commands: shorter words that fit the kernel's 15 bytes. Devices:
 //     names that any node has (eth0, cni0, flannel.1) stay, of others only a
 //     customary prefix (veth, cali) does.
+//   - Rules of netfilter: names of tables and chains that any node has stay, others
+//     and comments become words; texts of rules are left out. Handles stay.
 //   - Process ids, socket inodes, namespace inodes: other numbers, one to one; so
 //     the part of packet and flow numbers that comes from a kernel address, and
 //     the addresses of drop sites. Symbols stay, but for those of BPF programs.
