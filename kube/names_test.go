@@ -281,3 +281,21 @@ func TestLabels(t *testing.T) {
 	x.PutPod(FromCRI, next)
 	labels("")
 }
+
+// ownRules are a run's names that know of rules.
+type ownRules struct{ ownNames }
+
+func (*ownRules) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
+	return events.RuleFacts{Chain: "INPUT"}, q.Netns == nodeNS
+}
+
+// TestRulesOfRun: the run's own names tell of rules, through those of Kubernetes.
+func TestRulesOfRun(t *testing.T) {
+	x, own := world()
+	if f, ok := events.RuleOf(NewNames(&ownRules{*own}, x, nil), &events.RuleQuery{Netns: nodeNS}); !ok || f.Chain != "INPUT" {
+		t.Errorf("%+v, %v", f, ok)
+	}
+	if f, ok := events.RuleOf(NewNames(own, x, nil), &events.RuleQuery{Netns: nodeNS}); ok {
+		t.Errorf("%+v of names that know no rules", f)
+	}
+}
