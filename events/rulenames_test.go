@@ -148,7 +148,7 @@ func TestRulePending(t *testing.T) {
 			for ; len(out) == 0 && waited < uint64(10*time.Second); waited += uint64(50 * time.Millisecond) {
 				s.Advance(now + waited)
 			}
-			if len(out) != 1 || !strings.Contains(out[0].Summary, tt.want) || (waited > uint64(3*time.Second)) != tt.late || waited > uint64(4*time.Second) || s.Waiting() != 0 {
+			if len(out) != 1 || !strings.Contains(out[0].Summary, tt.want) || (waited > uint64(5*time.Second)) != tt.late || waited > uint64(6*time.Second) || s.Waiting() != 0 {
 				t.Errorf("after %v: %d traversals, %+v", time.Duration(waited), len(out), out)
 			}
 		})

@@ -16,7 +16,7 @@ type ruleAsk struct {
 }
 
 // rulePatience is how long a traversal waits for rules that are being read, in ns.
-const rulePatience = uint64(3 * time.Second)
+const rulePatience = uint64(5 * time.Second)
 
 // ruleAgain is how long it waits before it asks again.
 const ruleAgain = uint64(50 * time.Millisecond)
@@ -45,6 +45,14 @@ func (b *builder) ruleAsk(hops []hop, ev *evidence) *ruleAsk {
 	for i := len(hops) - 1; i >= 0; i-- {
 		if hops[i].netns != last.netns {
 			stay = hops[i+1:]
+			break
+		}
+	}
+	for i := len(stay) - 1; i >= 0; i-- {
+		if h := &stay[i]; (h.station == StationNetfilter || h.station == StationTable) && h.a != 0 {
+			if h.a == nfprotoBridge { // a hook point of the bridge itself
+				q.Family = nfprotoBridge
+			}
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +84,9 @@ func (inv *inventory) addrsOf(netns uint32) (out []netip.Addr) {
 // want has the rules of a namespace read, unless they were young enough at a time.
 // It returns what is known of them by now.
 func (n *ruleNames) want(netns uint32, time uint64) *ruleSpace {
+	if i := slices.Index(n.queue, netns); i > 0 {
+		n.queue = slices.Insert(slices.Delete(n.queue, i, i+1), 0, netns) // before those of which nobody needs to know
+	}
 	s := n.spaces[netns]
 	if s == nil {
 		if len(n.spaces) >= maxRuleSpaces && !n.evict() {
@@ -96,7 +100,7 @@ func (n *ruleNames) want(netns uint32, time uint64) *ruleSpace {
 	old := s.at == 0 || s.at+rulesFresh < time
 	if old && !s.waiting && (s.tried == 0 || now-s.tried >= rulesFresh) {
 		s.tried, s.waiting = now, true
-		n.queue = append(n.queue, netns)
+		n.queue = slices.Insert(n.queue, 0, netns)
 		select {
 		case n.wake <- struct{}{}:
 		default:

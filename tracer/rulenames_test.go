@@ -256,3 +256,39 @@ func TestToolOutputBounded(t *testing.T) {
 		t.Errorf("%q, over %v", b.String(), b.over)
 	}
 }
+
+// TestNativeRuleNamed asks an inventory about a real namespace, as a run does.
+func TestNativeRuleNamed(t *testing.T) {
+	c := newCluster(t, 1)
+	inNetns(t, c.pods[0].name, `nft add table inet t
+		nft 'add chain inet t in { type filter hook input priority 0; }'
+		nft 'add rule inet t in ip daddr 10.0.0.1 tcp dport 80 drop'`)
+	k, err := readKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := newInventory(nil, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &events.RuleQuery{Time: monotonic(), Netns: c.pods[0].inode, Family: 2, Hook: 1, Engine: events.EngineNFTables, CTState: events.CTStateNew}
+	q.Header.Tuple = events.Tuple{Src: netip.MustParseAddr("10.0.0.9"), Dst: netip.MustParseAddr("10.0.0.1"), DstPort: 80, Proto: 6}
+	if f, ok := inv.Rule(q); ok {
+		t.Fatalf("nobody reads rules, and there is %+v", f)
+	}
+	inv.rules = newRuleNames(inv, func(s string) { t.Log(s) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { inv.rules.watch(ctx, inv.nodes()) })
+	defer wg.Wait()
+	defer cancel()
+	var f events.RuleFacts
+	ok := false
+	eventually(t, "the rules are read", func() bool {
+		f, ok = inv.Rule(q)
+		return !f.Pending
+	})
+	if !ok || !f.Sure || f.Handle == 0 || f.Text != "ip daddr 10.0.0.1 tcp dport 80 drop" {
+		t.Errorf("%+v, %v", f, ok)
+	}
+}

@@ -15,9 +15,12 @@ import (
 	"github.com/stackhop/stackhop/events"
 )
 
-// rulePatience is how long a client tries: its SYN is sent three times, and the
-// rules are read meanwhile.
-const rulePatience = 4 * time.Second
+// rulePatience is how long a client tries, and ruleRounds how often: the rules are
+// read meanwhile, for which emulated tools take their time.
+const (
+	rulePatience = 4 * time.Second
+	ruleRounds   = 3
+)
 
 // A ruleWriter writes rules by one of the three tools: into the chain of a hook
 // point a jump to a chain of its own, and there a rule each for a port.
@@ -141,7 +144,9 @@ func (c *checker) rules() (err error) {
 	if err != nil {
 		return err
 	}
-	c.knock()
+	for range ruleRounds {
+		c.knock()
+	}
 	if err := s.interrupt(); err != nil {
 		return err
 	}
@@ -163,7 +168,7 @@ func (c *checker) rules() (err error) {
 		faults = append(faults, "the tool changed something: "+line)
 	}
 	if len(faults) > 0 {
-		return fmt.Errorf("%d faults:\n      %s", len(faults), strings.Join(faults, "\n      "))
+		return fmt.Errorf("%d faults:\n      %s\n%s", len(faults), strings.Join(faults, "\n      "), lastLines(s.stderr.String(), 12))
 	}
 	return nil
 }
