@@ -265,17 +265,6 @@ func (inv *inventory) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 	return inv.rules.Rule(q)
 }
 
-// nodes lists the namespaces of nodes.
-func (inv *inventory) nodes() (out []uint32) {
-	s := inv.now.Load()
-	for netns, ns := range s.namespaces {
-		if ns.Kind == events.KindNode && s.paths[netns] != "" {
-			out = append(out, netns)
-		}
-	}
-	return out
-}
-
 // findNetns resolves an entry of the names file to an inode.
 func findNetns(n events.NetnsName) (uint32, error) {
 	if n.PID != 0 {

@@ -32,7 +32,7 @@ const (
 // ruleNames answers which rule dropped a packet. It is asked by the goroutine that
 // reads the rings, and reads rules in one of its own.
 type ruleNames struct {
-	read  func(ctx context.Context, path string) (*ruleset.Ruleset, int, error)
+	read  func(ctx context.Context, path string) readResult
 	path  func(netns uint32) string       // opens the namespace; empty: not known
 	addrs func(netns uint32) []netip.Addr // its own
 	warn  func(string)
@@ -49,19 +49,17 @@ type ruleNames struct {
 
 // ruleSpace is what is known of one namespace's rules.
 type ruleSpace struct {
-	set     *ruleset.Ruleset // nil: not read yet, or not readable
-	local   map[netip.Addr]struct{}
-	at      uint64 // ns: when reading began; 0: never
-	tried   uint64 // ns: when it was last asked for
-	waiting bool   // to be read, or being read
-	err     error
-	size    int
-	used    uint64
+	readResult // set is nil: not read yet, or not readable
+	local      map[netip.Addr]struct{}
+	at         uint64 // ns: when reading began; 0: never
+	tried      uint64 // ns: when it was last asked for
+	waiting    bool   // to be read, or being read
+	used       uint64
 }
 
 func newRuleNames(inv *inventory, warn func(string)) *ruleNames {
 	return &ruleNames{
-		read: func(ctx context.Context, path string) (*ruleset.Ruleset, int, error) {
+		read: func(ctx context.Context, path string) readResult {
 			_, nftables := inv.kernel.symbols.Load().find("nft_do_chain")
 			return readRules(ctx, path, nftables)
 		},
@@ -129,14 +127,9 @@ func (n *ruleNames) evict() bool {
 	return found != nil
 }
 
-// watch reads the rules of the nodes at once, and then those that are wanted,
-// until ctx is done.
-func (n *ruleNames) watch(ctx context.Context, nodes []uint32) {
-	n.mu.Lock()
-	for _, netns := range nodes {
-		n.want(netns, n.now())
-	}
-	n.mu.Unlock()
+// watch reads the rules that are wanted until ctx is done. Nothing is read before a
+// packet was dropped: to list the rules of a large cluster takes a node seconds.
+func (n *ruleNames) watch(ctx context.Context) {
 	for {
 		netns, ok := n.next()
 		if !ok {
@@ -167,10 +160,9 @@ func (n *ruleNames) next() (uint32, bool) {
 
 func (n *ruleNames) readSpace(ctx context.Context, netns uint32) {
 	at := n.now()
-	var set *ruleset.Ruleset
-	size, err := 0, errors.New("the namespace is gone")
+	got := readResult{missing: []missingRules{{err: errors.New("the namespace is gone")}}}
 	if path := n.path(netns); path != "" {
-		set, size, err = n.read(ctx, path)
+		got = n.read(ctx, path)
 	}
 	local := map[netip.Addr]struct{}{}
 	for _, a := range n.addrs(netns) {
@@ -179,11 +171,15 @@ func (n *ruleNames) readSpace(ctx context.Context, netns uint32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.spaces[netns]
-	s.waiting, s.err = false, err
-	if set == nil || ctx.Err() != nil {
+	s.waiting = false
+	if ctx.Err() != nil {
 		return
 	}
-	s.set, s.local, s.at, s.size = set, local, at, size
+	if got.set == nil {
+		s.missing = got.missing // and what is known of earlier stays
+		return
+	}
+	s.readResult, s.local, s.at = got, local, at
 	for n.bytes() > maxRuleBytes && n.evict() {
 		continue
 	}
@@ -208,7 +204,7 @@ func (n *ruleNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 	case s.waiting:
 		return events.RuleFacts{Pending: true}, true
 	case s.set == nil:
-		n.complain(s)
+		n.complain(s.concerning(q.Engine, q.Family))
 		return events.RuleFacts{}, false
 	}
 	if second := q.Time / uint64(time.Second); second != n.second {
@@ -222,12 +218,14 @@ func (n *ruleNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 	f, looked, ok := s.set.Find(q, env, limit)
 	n.looked += looked
 	f.AgeNS = int64(q.Time) - int64(s.at)
+	missing := s.concerning(q.Engine, q.Family)
+	if !ok || missing != nil {
+		n.complain(missing)
+	}
 	switch {
 	case !ok:
-		n.complain(s)
-	case s.err != nil && f.Sure:
+	case missing != nil && f.Sure:
 		f.Sure, f.Why = false, "not all rules could be read"
-		n.complain(s)
 	case s.at+rulesFresh < q.Time && f.Sure:
 		f.Sure, f.Why = false, "the rules were read "+time.Duration(f.AgeNS).Round(time.Second).String()+" before"
 	}
@@ -235,13 +233,13 @@ func (n *ruleNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 }
 
 // complain says once why rules are not named.
-func (n *ruleNames) complain(s *ruleSpace) {
-	if s.err == nil || n.warned {
+func (n *ruleNames) complain(err error) {
+	if err == nil || n.warned {
 		return
 	}
 	n.warned = true
-	text := "which rule dropped a packet is not known: " + short(s.err)
-	if errors.Is(s.err, errToolMissing) {
+	text := "which rule dropped a packet is not known: " + short(err)
+	if errors.Is(err, errToolMissing) {
 		text += "; install nftables, iptables and ipset where stackhop runs to have rules named"
 	}
 	n.warn(text)

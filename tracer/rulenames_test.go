@@ -43,22 +43,31 @@ func newLibrary(t *testing.T) *library {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { l.watch(ctx, []uint32{1}) })
+	wg.Go(func() { l.watch(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	eventually(t, "the node's rules are read", func() bool { return l.list() == "/ns/1" })
 	return l
 }
 
-func (l *library) readText(_ context.Context, path string) (*ruleset.Ruleset, int, error) {
+func (l *library) readText(_ context.Context, path string) readResult {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads = append(l.reads, path)
 	if l.gone {
-		return nil, 0, errors.New("gone")
+		return readResult{missing: []missingRules{{err: errors.New("gone")}}}
 	}
 	set := ruleset.New()
 	text := "*filter\n:INPUT ACCEPT [0:0]\n" + l.rules[path] + "\nCOMMIT\n"
-	return set, len(text), errors.Join(set.AddIPTables([]byte(text), false, events.EngineIPTables), l.fails)
+	r := readResult{set: set, size: len(text)}
+	for _, m := range []missingRules{
+		{engine: events.EngineNFTables, err: errors.New("of the other engine")}, {engine: engineSets, err: errors.New("sets")},
+		{engine: events.EngineIPTables, family: 10, err: errors.New("of the other family")},
+		{err: errors.Join(set.AddIPTables([]byte(text), false, events.EngineIPTables), l.fails)},
+	} {
+		if m.err != nil {
+			r.missing = append(r.missing, m)
+		}
+	}
+	return r
 }
 
 // ask asks until the answer is there.
@@ -112,7 +121,7 @@ func TestRulesRead(t *testing.T) {
 	if f, ok := l.ask(t, 7, 81); !ok || !f.Sure {
 		t.Errorf("the new rule: %+v, %v", f, ok)
 	}
-	if got := l.list(); got != "/ns/1 /ns/7 /ns/7" {
+	if got := l.list(); got != "/ns/7 /ns/7" {
 		t.Errorf("read: %s", got)
 	}
 }
@@ -224,14 +233,14 @@ func TestNativeReadRules(t *testing.T) {
 		return string(out)
 	}
 	before := list()
-	set, size, err := readRules(t.Context(), runNetns+"/"+name, true)
-	if err != nil || size == 0 {
-		t.Fatal(size, err)
+	got := readRules(t.Context(), runNetns+"/"+name, true)
+	if got.missing != nil || got.size == 0 {
+		t.Fatal(got)
 	}
 	for port, want := range map[uint16]string{80: "nftables inet t in no web", 81: "iptables-nft ip filter INPUT no others", 83: ""} {
 		q := &events.RuleQuery{Family: 2, Hook: 1, Engine: events.EngineNFTables, CTState: events.CTStateNew, Reject: port == 81}
 		q.Header.Tuple = events.Tuple{Src: netip.MustParseAddr("10.0.0.9"), Dst: netip.MustParseAddr("10.0.0.1"), DstPort: port, Proto: 6}
-		f, _, ok := set.Find(q, ruleset.Env{}, 1000)
+		f, _, ok := got.set.Find(q, ruleset.Env{}, 1000)
 		if got := strings.TrimSpace(strings.Join([]string{f.Engine, f.Family, f.Table, f.Chain, f.Comment}, " ")); got != want || ok != (want != "") || ok && (!f.Sure || f.Handle == 0) {
 			t.Errorf("port %d: %q %+v", port, got, f)
 		}
@@ -239,7 +248,7 @@ func TestNativeReadRules(t *testing.T) {
 	if after := list(); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if _, _, err := readRules(t.Context(), runNetns+"/no-such", true); err == nil {
+	if got := readRules(t.Context(), runNetns+"/no-such", true); got.set != nil || got.concerning(events.EngineIPTables, 2) == nil {
 		t.Error("rules of no namespace")
 	}
 }
@@ -279,7 +288,7 @@ func TestNativeRuleNamed(t *testing.T) {
 	inv.rules = newRuleNames(inv, func(s string) { t.Log(s) })
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { inv.rules.watch(ctx, inv.nodes()) })
+	wg.Go(func() { inv.rules.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()
 	var f events.RuleFacts

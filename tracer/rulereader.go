@@ -23,9 +23,9 @@ import (
 	"github.com/stackhop/stackhop/events/ruleset"
 )
 
-// Bounds of one tool that lists rules.
+// Bounds of one tool that lists rules. A node in trouble may be slow.
 const (
-	toolPatience = 5 * time.Second
+	toolPatience = 10 * time.Second
 	toolOutput   = 64 << 20
 )
 
@@ -39,10 +39,9 @@ var (
 
 // readRules reads the netfilter rules of the namespace that a file opens, and how
 // many bytes the tools listed. It changes nothing: a tool runs only where the
-// kernel has its part already, since it would load that otherwise. What could not
-// be read is in the error, beside what could. nftables says whether nf_tables is built
-// into the kernel.
-func readRules(ctx context.Context, path string, nftables bool) (*ruleset.Ruleset, int, error) {
+// kernel has its part already, since it would load that otherwise. nftables says
+// whether nf_tables is built into the kernel.
+func readRules(ctx context.Context, path string, nftables bool) readResult {
 	r := &ruleReader{ctx: ctx, set: ruleset.New(), builtin: nftables}
 	done := make(chan error)
 	go func() {
@@ -51,9 +50,40 @@ func readRules(ctx context.Context, path string, nftables bool) (*ruleset.Rulese
 		runtime.LockOSThread()
 		done <- r.in(path)
 	}()
-	err := <-done
-	return r.set, r.size, err
+	if err := <-done; err != nil {
+		return readResult{missing: []missingRules{{err: err}}}
+	}
+	return readResult{r.set, r.size, r.missing}
 }
+
+// readResult is what was read of a namespace's rules; set is nil if nothing was.
+type readResult struct {
+	set     *ruleset.Ruleset
+	size    int // bytes that the tools listed
+	missing []missingRules
+}
+
+// missingRules are rules that could not be read.
+type missingRules struct {
+	engine string // empty: of all
+	family uint8  // NFPROTO_*; 0: of all
+	err    error
+}
+
+// concerning is why rules are missing that packets of a kind may have met; nil:
+// none are. Sets that are missing make each rule that asks for them undecided.
+func (r *readResult) concerning(engine string, family uint8) error {
+	for _, m := range r.missing {
+		if m.engine == engineSets || (m.engine != "" && engine != "" && m.engine != engine) || (m.family != 0 && m.family != family) {
+			continue
+		}
+		return m.err
+	}
+	return nil
+}
+
+// engineSets is what missing ipsets are of.
+const engineSets = "ipset"
 
 // ruleReader reads the rules of the namespace that its thread is in.
 type ruleReader struct {
@@ -63,7 +93,7 @@ type ruleReader struct {
 	sets bool // some rule asks for an ipset
 	// builtin: nf_tables is there, although it is not a module.
 	builtin bool
-	errs    []error
+	missing []missingRules
 }
 
 func (r *ruleReader) in(path string) error {
@@ -84,9 +114,9 @@ func (r *ruleReader) in(path string) error {
 		}
 	}
 	if r.sets {
-		r.try("ipset", r.set.AddIPSets, "save")
+		r.try(missingRules{engine: engineSets}, "ipset", r.set.AddIPSets, "save")
 	}
-	return errors.Join(r.errs...)
+	return nil
 }
 
 // legacyTables says whether this thread's namespace has tables of iptables.
@@ -101,19 +131,20 @@ func legacyTables(v6 bool) bool {
 
 // nftables reads what is in nf_tables: nft's own, and iptables' in iptables' words.
 func (r *ruleReader) nftables() {
+	// The rules' texts are only shown, so that they may be missing.
 	var texts ruleset.Texts
 	text, err := r.run("nft", "-a", "-t", "list", "ruleset")
-	if errors.Is(err, errToolMissing) {
+	switch {
+	case errors.Is(err, errToolMissing):
 		// iptables may be all there is, and its own tables all it wrote.
-		r.errs = append(r.errs, err)
+		r.missing = append(r.missing, missingRules{engine: events.EngineNFTables, err: err})
 		r.iptables(false, events.EngineIPTablesNFT)
 		r.iptables(true, events.EngineIPTablesNFT)
 		return
-	}
-	if err == nil {
+	case err == nil:
 		texts = ruleset.NFTTexts(text)
 	}
-	r.try("nft", func(listing []byte) error { return r.set.AddNFTables(listing, texts) }, "-j", "-a", "list", "ruleset")
+	r.try(missingRules{engine: events.EngineNFTables}, "nft", func(listing []byte) error { return r.set.AddNFTables(listing, texts) }, "-j", "-a", "list", "ruleset")
 	for _, v6 := range []bool{false, true} {
 		if r.set.HasIPTables(v6) {
 			r.iptables(v6, events.EngineIPTablesNFT)
@@ -124,30 +155,33 @@ func (r *ruleReader) nftables() {
 // iptables reads what one of the two variants wrote.
 func (r *ruleReader) iptables(v6 bool, engine string) {
 	prefix, variant := "iptables", "legacy"
+	of := missingRules{engine: events.EngineIPTables, family: 2} // NFPROTO_IPV4
 	if v6 {
-		prefix = "ip6tables"
+		prefix, of.family = "ip6tables", 10 // NFPROTO_IPV6
 	}
 	if engine == events.EngineIPTablesNFT {
-		variant = "nft"
+		variant, of.engine = "nft", events.EngineNFTables
 	}
 	tool := prefix + "-" + variant + "-save"
 	if _, err := findTool(tool); err != nil {
 		plain := prefix + "-save"
 		version, err := r.run(plain, "-V")
 		if err != nil || strings.Contains(string(version), "nf_tables") != (variant == "nft") {
-			r.errs = append(r.errs, fmt.Errorf("%s %w", tool, errToolMissing))
+			of.err = fmt.Errorf("%s %w", tool, errToolMissing)
+			r.missing = append(r.missing, of)
 			return
 		}
 		tool = plain
 	}
-	r.try(tool, func(listing []byte) error {
+	r.try(of, tool, func(listing []byte) error {
 		r.sets = r.sets || bytes.Contains(listing, []byte("--match-set"))
 		return r.set.AddIPTables(listing, v6, engine)
 	})
 }
 
-// try runs a tool and takes in what it printed.
-func (r *ruleReader) try(tool string, take func([]byte) error, args ...string) {
+// try runs a tool and takes in what it printed. of says which rules are missing if
+// that fails.
+func (r *ruleReader) try(of missingRules, tool string, take func([]byte) error, args ...string) {
 	out, err := r.run(tool, args...)
 	if err == nil {
 		err = take(out)
@@ -155,8 +189,8 @@ func (r *ruleReader) try(tool string, take func([]byte) error, args ...string) {
 			err = fmt.Errorf("%s: %w", tool, err)
 		}
 	}
-	if err != nil {
-		r.errs = append(r.errs, err)
+	if of.err = err; err != nil {
+		r.missing = append(r.missing, of)
 	}
 }
 

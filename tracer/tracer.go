@@ -206,7 +206,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	wg.Go(func() {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
 	})
-	wg.Go(func() { t.names.rules.watch(background, t.names.nodes()) })
+	wg.Go(func() { t.names.rules.watch(background) })
 	wg.Go(func() { t.followChanges(background) })
 
 	if err := t.state.set("enabled", 1); err != nil {
