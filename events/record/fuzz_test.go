@@ -76,7 +76,7 @@ func fuzzRead(t *testing.T, data []byte) {
 	}
 }
 
-// seeds are recordings of captures, and those with names of services, and with sets.
+// seeds are recordings of captures, and those with what later versions of the format added.
 func seeds(f *testing.F) (files [][]byte) {
 	for _, name := range []string{"6.12-case7.jsonl", "5.10-case4.jsonl", "7-case10.jsonl", "script-*.jsonl"} {
 		w := mixed(f, name, 1, 1, 0)

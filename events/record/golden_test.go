@@ -36,7 +36,7 @@ func (d *teller) SetChange(c *SetChange) { d.json("set", c) }
 
 // Name writes down what versions 1.1 and 1.2 added.
 func (d *teller) Name(n *Name) {
-	if n.Service != nil || n.Task != nil || (n.Namespace != nil && n.Namespace.Labels != "") || (n.Address != nil && n.Address.Stale) {
+	if n.Rule != nil || n.Virtual != nil || n.Service != nil || n.Task != nil || (n.Namespace != nil && n.Namespace.Labels != "") || (n.Address != nil && n.Address.Stale) {
 		d.json("name", n)
 	}
 }
@@ -135,7 +135,7 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// knowing are names that also know what versions 1.1 and 1.2 added.
+// knowing are names that also know what later versions added.
 type knowing struct{ events.Names }
 
 func (k knowing) Address(ip string, port uint16) events.AddressNames {
@@ -168,6 +168,14 @@ func (k knowing) Namespace(netns uint32) events.Namespace {
 
 func (knowing) PodOfProcess(pid uint32) string { return fmt.Sprint("default/host-", pid) }
 
+func (knowing) Virtual(_ uint32, _ string, port uint16, _ uint8) (events.VirtualFacts, bool) {
+	return events.VirtualFacts{Destinations: 3, Idle: 1, Full: 1}, port == 80
+}
+
+func (knowing) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
+	return (&ruled{asked: 4}).Rule(q)
+}
+
 // goldenRecording makes a recording with something of everything.
 func goldenRecording(t *testing.T) []byte {
 	w := mixed(t, "6.12-case7.jsonl", 1, 20, 0)
@@ -180,6 +188,8 @@ func goldenRecording(t *testing.T) []byte {
 	}
 	names := wr.Names(knowing{w.names})
 	names.PodOfProcess(77)
+	names.Rule(dropQuery(80, 1))
+	names.Rule(dropQuery(81, 2))
 	s := events.NewStitcher(events.Config{Hooks: hooksOf(w.meta), Names: names, HasFunctions: true}, func(*events.Traversal) {})
 	facts := &Facts{
 		Services: []Service{{Netns: 4026532160, Proto: 6, Addr: netip.MustParseAddrPort("8.219.164.113:80"), Scheduler: "rr", Destinations: []Destination{}}},
