@@ -65,17 +65,31 @@ func TestWays(t *testing.T) {
 // it is said that there is more.
 func TestBounded(t *testing.T) {
 	for name, rules := range map[string]string{
-		"loop":  ":A - [0:0]\n-A FORWARD -j A\n-A A -j A\n-A FORWARD -j DROP",
-		"bombs": bomb(),
-		"long":  strings.Repeat("-A FORWARD -s 10.9.9.9/32 -j DROP\n", 2000) + "-A FORWARD -m limit --limit 1/s -j DROP",
+		"loop":   ":A - [0:0]\n-A FORWARD -j A\n-A A -j A\n-A FORWARD -j DROP",
+		"bombs":  bomb(),
+		"doubts": doubts(),
+		"long":   strings.Repeat("-A FORWARD -s 10.9.9.9/32 -j DROP\n", 2000) + "-A FORWARD -m limit --limit 1/s -j DROP",
 	} {
 		r := New()
 		must(t, r.AddIPTables([]byte(table(rules)), false, events.EngineIPTables))
 		f, looked, ok := r.Find(query(t, "FORWARD tcp 10.0.0.9:4000>10.0.0.1:80"), n1, 1000)
+		if n := strings.Count(f.Why, ","); n >= maxWhy {
+			t.Errorf("%s: %d reasons", name, n+1)
+		}
 		if looked > 1000 || (ok && f.Sure) {
 			t.Errorf("%s: %d rules looked at, %+v", name, looked, f)
 		}
 	}
+}
+
+// doubts is a drop behind many returns that may be.
+func doubts() string {
+	var b strings.Builder
+	b.WriteString(":A - [0:0]\n-A FORWARD -j A\n")
+	for i := range 900 {
+		fmt.Fprintf(&b, "-A A -m nosuch --n%d -j RETURN\n", i)
+	}
+	return b.String() + "-A A -j DROP"
 }
 
 // bomb is chains each of which calls the next twice.

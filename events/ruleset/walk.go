@@ -15,6 +15,7 @@ const (
 	maxDepth      = 64
 	maxCandidates = 16
 	maxTold       = 3 // candidates that are named beside the first
+	maxWhy        = 8 // matches named that could not be decided
 )
 
 // exits are the ways in which a chain may be left: at its end or by a return,
@@ -239,6 +240,7 @@ func (w *walk) candidate(c candidate) {
 	}
 	if !c.sure {
 		c.why = slices.Compact(slices.Sorted(slices.Values(w.why)))
+		c.why = c.why[:min(len(c.why), maxWhy)]
 	}
 	w.found = append(w.found, c)
 }
