@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,20 +57,19 @@ var conntrackVerdicts = []verdictCase{
 		traffic: besides(echoes("udp", "172.23.96.164:7", 100), echoes("udp", "172.23.96.164:7", 100)),
 		want:    []verdictWant{{kind: "request udp", verdict: delivered}}},
 
-	// Three queries of one socket at the same moment, of which two go to the same
-	// endpoint, by the only port there is. Of two with different endpoints both get
-	// through since 5.7, as long as their replies look different (commit
-	// 6a757c07e51f).
+	// Two copies of a SYN that reach the node at the same moment, for different
+	// endpoints. Of UDP's kind both get through since 5.7 (commit 6a757c07e51f),
+	// three queries of one socket too.
 	{name: "clash-lost", finding: "conntrack/clash-lost", group: "clash", from: "outside",
-		cause: raceRules("5353"), traffic: race("10.0.0.180:5353", 3),
+		cause: raceRules("tcp", "5353"), traffic: raceSYN("10.0.0.180:5353"),
 		want: []verdictWant{
-			{kind: "request udp", where: "conntrack", reason: "clash-lost"},
-			{kind: "request udp", verdict: delivered},
+			{kind: "request tcp S", where: "conntrack", reason: "clash-lost"},
+			{kind: "request tcp S", verdict: delivered},
 		},
 		instead: []shownInstead{{[]string{"5.10"}, "veth has no GRO there: the packets come one by one, and do not race",
-			[]verdictWant{{kind: "request udp", verdict: delivered}}}}},
+			[]verdictWant{{kind: "request tcp S", verdict: delivered}}}}},
 	{name: "clash-resolved", finding: "conntrack/clash-lost", similar: true, group: "clash", from: "outside",
-		cause: raceRules("5354"), traffic: race("10.0.0.180:5354", 2),
+		cause: raceRules("udp", "5354"), traffic: raceUDP("10.0.0.180:5354", 3),
 		want: []verdictWant{{kind: "request udp", verdict: delivered}}},
 }
 
@@ -203,45 +203,105 @@ func besides(first, second func(*play) error) func(*play) error {
 	}
 }
 
-// raceRules send the first of three datagrams to a port of n1 to one pod, and the
-// others to another, as a service with two endpoints does. Netfilter gets several
-// packets at once from a device with GRO (ip_list_rcv), so that all of them pass
-// PREROUTING before the first one's conntrack entry is valid.
-func raceRules(port string) []change {
-	to := "PREROUTING -t nat -p udp -d 10.0.0.180 --dport " + port
+// raceRules send the first packet of a connection to a port of n1 to one pod, and
+// other first ones to another, as a service with two endpoints does. Netfilter
+// gets several packets at once from a device with GRO (ip_list_rcv), so that all
+// of them pass PREROUTING before the first one's conntrack entry is valid.
+func raceRules(proto, port string) []change {
+	to := "PREROUTING -t nat -p " + proto + " -d 10.0.0.180 --dport " + port
 	return []change{
 		{"n1", "ethtool -K eth0 gro on", "ethtool -K eth0 gro off"},
 		{"vpc", "ethtool -K n1 tso off", "ethtool -K n1 tso on"}, // or veth passes GRO by
-		inserted("n1", "iptables", "POSTROUTING -t nat -p udp -d 172.23.96.163 --dport 7 -s "+outsideIP+" -j SNAT --to-source 10.0.0.180:"+port+"-"+port),
+		inserted("n1", "iptables", "POSTROUTING -t nat -p "+proto+" -d 172.23.96.163 --dport 7 -s "+outsideIP+" -j MASQUERADE"),
 		inserted("n1", "iptables", to+" -j DNAT --to-destination 172.23.96.163:7"),
 		inserted("n1", "iptables", to+" -m statistic --mode nth --every 3 --packet 0 -j DNAT --to-destination 172.23.96.24:7"),
 	}
 }
 
-// race sends datagrams from one socket that reach n1 all at once: they wait in the
-// router for n1's link address, which n1 tells only when all have been sent.
-func race(addr string, datagrams int) func(*play) error {
+// held keeps packets to n1 in the router, where they wait for n1's link address
+// until the returned function has been called: then they reach n1 at once.
+func (p *play) held() (release func() error, err error) {
+	release, err = setting("n1", "net.ipv4.conf.eth0.arp_ignore", "8")
+	if err != nil {
+		return nil, err
+	}
+	if err := p.run("vpc", "ip neigh flush dev n1"); err != nil {
+		return nil, errors.Join(err, release())
+	}
+	return release, nil
+}
+
+// raceUDP sends datagrams from one socket that reach n1 all at once.
+func raceUDP(addr string, datagrams int) func(*play) error {
 	return func(p *play) error {
 		conn, err := p.dial("udp", addr, dialTimeout)
 		if err != nil {
 			return err
 		}
 		p.open = append(p.open, conn)
-		back, err := setting("n1", "net.ipv4.conf.eth0.arp_ignore", "8")
+		release, err := p.held()
 		if err != nil {
 			return err
 		}
-		err = p.run("vpc", "ip neigh flush dev n1")
 		for i := range datagrams {
 			if err == nil {
 				_, err = fmt.Fprintf(conn, "query %d", i)
 			}
 		}
-		if err = errors.Join(err, back()); err != nil {
+		if err = errors.Join(err, release()); err != nil {
 			return err
 		}
 		conn.SetDeadline(time.Now().Add(dialTimeout))
 		_, err = conn.Read(make([]byte, 64))
 		return err
 	}
+}
+
+// raceSYN makes a connection whose SYN and its repetition reach n1 at once.
+func raceSYN(addr string) func(*play) error {
+	return func(p *play) error {
+		before, err := synsRepeated(p.from)
+		if err != nil {
+			return err
+		}
+		release, err := p.held()
+		if err != nil {
+			return err
+		}
+		released := make(chan error, 1)
+		go func() {
+			var err error
+			for end, n := time.Now().Add(dialTimeout), before; n == before && err == nil && time.Now().Before(end); {
+				time.Sleep(10 * time.Millisecond)
+				n, err = synsRepeated(p.from)
+			}
+			released <- errors.Join(err, release())
+		}()
+		conn, err := p.dial("tcp", addr, 2*dialTimeout)
+		if err = errors.Join(err, <-released); err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+}
+
+// synsRepeated is TCPSynRetrans of a namespace: lines of names, and below each
+// the one of their values.
+func synsRepeated(netns string) (n uint64, err error) {
+	var text []byte
+	err = inNetns(netns, func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/netstat")
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	lines := strings.Split(string(text), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if at := slices.Index(names, "TCPSynRetrans"); at >= 0 && at < len(values) {
+			return strconv.ParseUint(values[at], 10, 64)
+		}
+	}
+	return 0, errors.New("the kernel does not count TCPSynRetrans")
 }
