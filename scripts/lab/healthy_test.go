@@ -20,6 +20,8 @@ func TestHealth(t *testing.T) {
 	const note = clientLost + "10.0.0.2 sees 10.0.0.9 instead of 10.0.0.1"
 	ended := packet(6, "request")
 	ended.Verdict = events.Terminated
+	late := packet(6, "request")
+	late.Verdict, late.Where, late.Reason, late.Flow = events.Terminated, "socket", "reset", "again"
 	open := packet(6, "request")
 	open.Verdict = events.InFlight
 	for _, tt := range []struct {
@@ -36,9 +38,11 @@ func TestHealth(t *testing.T) {
 		{"sent again", packet(6, "request", sentAgain+"1s later"), 1, ""},
 		{"not sent again", packet(6, "request", sentAgain+"1s later"), 0, "the kernel has sent 0"},
 		{"ended", ended, 0, "request tcp"},
+		{"ended late", late, 0, ""},
 		{"open", open, 0, "1 of 1 packets were not delivered"},
 	} {
-		h := health{lost: lost, verdicts: map[events.Verdict]int{}, notes: map[string]int{}}
+		h := newHealth(lost)
+		h.resent["again"] = true
 		h.look(tt.t)
 		h.compare(tt.resent, false)
 		if tt.want == "" && len(h.faults) > 0 || tt.want != "" && !slices.ContainsFunc(h.faults, func(f string) bool { return strings.Contains(f, tt.want) }) {
