@@ -19,7 +19,6 @@ import (
 // Each must be true of healthy traffic as well.
 var warnings = []string{
 	clientLost, sentAgain, "reply not translated back: ", "wrong server: ", "conntrack evicted ",
-	"the socket discarded it",
 }
 
 const (

@@ -55,20 +55,20 @@ func carries(name, from, network, dial string, bytes int, every time.Duration) c
 // chores go on side by side, at a pace at which an emulated guest on a busy
 // machine loses no events: some thousand a second.
 var chores = []chore{
-	asks("http-clusterip", "centos", "tcp", vipNginx1+":80", 600*time.Millisecond),
-	asks("http-same-node", "centos", "tcp", vipNginx+":80", 800*time.Millisecond),
-	asks("dns", "centos", "udp", vipDNS+":53", 240*time.Millisecond),
-	asks("dns-same-node", "nginx1b", "udp", vipDNS+":53", 600*time.Millisecond),
-	asks("hairpin", "nginx1a", "tcp", vipNginx1+":80", 1600*time.Millisecond),
-	asks("node-port", "centos", "tcp", "10.0.1.206:30875", 1600*time.Millisecond),
-	asks("node-port-local", "centos", "tcp", "10.0.1.206:32580", 1600*time.Millisecond),
-	carries("bulk", "centos", "tcp", nginx1aEcho, 1<<16, 6000*time.Millisecond),
-	carries("bulk-same-node", "centos", "tcp", "172.23.96.24:7", 1<<16, 6000*time.Millisecond),
+	asks("http-clusterip", "centos", "tcp", vipNginx1+":80", 1200*time.Millisecond),
+	asks("http-same-node", "centos", "tcp", vipNginx+":80", 1600*time.Millisecond),
+	asks("dns", "centos", "udp", vipDNS+":53", 480*time.Millisecond),
+	asks("dns-same-node", "nginx1b", "udp", vipDNS+":53", 1200*time.Millisecond),
+	asks("hairpin", "nginx1a", "tcp", vipNginx1+":80", 3200*time.Millisecond),
+	asks("node-port", "centos", "tcp", "10.0.1.206:30875", 3200*time.Millisecond),
+	asks("node-port-local", "centos", "tcp", "10.0.1.206:32580", 3200*time.Millisecond),
+	carries("bulk", "centos", "tcp", nginx1aEcho, 1<<15, 12000*time.Millisecond),
+	carries("bulk-same-node", "centos", "tcp", "172.23.96.24:7", 1<<15, 12000*time.Millisecond),
 	carries("bulk-v6", "centos", "tcp", "[fd00:10:96:2::163]:7", 1<<15, 6*time.Second),
-	carries("datagrams", "centos", "udp", "172.23.96.164:7", 1200, 1200*time.Millisecond),
+	carries("datagrams", "centos", "udp", "172.23.96.164:7", 1200, 2400*time.Millisecond),
 	carries("fragments", "nginx1a", "udp", "172.23.96.24:7", 4000, 4*time.Second),
-	carries("ping", "centos", "ping", "172.23.96.163", 0, 2000*time.Millisecond),
-	carries("ping-same-node", "nginx1a", "ping", "172.23.96.164", 0, 2000*time.Millisecond),
+	carries("ping", "centos", "ping", "172.23.96.163", 0, 4000*time.Millisecond),
+	carries("ping-same-node", "nginx1a", "ping", "172.23.96.164", 0, 4000*time.Millisecond),
 }
 
 func cmdHealthy(args []string) error {
@@ -115,7 +115,7 @@ func (h *healthyRun) repeat(c chore) {
 // rounds makes the cases that go well, one after the other: the load balancer
 // does what each needs.
 func (h *healthyRun) rounds() {
-	pace := time.NewTicker(300 * time.Millisecond)
+	pace := time.NewTicker(600 * time.Millisecond)
 	defer pace.Stop()
 	for seq := 1; time.Now().Before(h.until); seq++ {
 		for _, c := range cases {
