@@ -124,6 +124,31 @@ static __always_inline bool send_entry(struct packet *p, u64 entry, u32 hook, u3
 }
 
 /*
+ * send_other sends the entry that a tuple is part of, as that of another packet.
+ * Plain numbers, as for admit().
+ */
+__noinline int send_other(u64 skb, u64 tuple, u32 hook, u32 ifindex)
+{
+	struct packet *p = find_life(skb);
+	unsigned long status = 0;
+	struct ct_tuple t = {};
+	u64 ct = tuple;
+
+	if (!p)
+		return 0;
+	if (bpf_core_read(&t, sizeof(t), &((struct nf_conntrack_tuple_hash *)tuple)->tuple)) {
+		count(STAT_READ_FAILED);
+		return 0;
+	}
+	t.dir &= 1;
+	ct -= bpf_core_field_offset(struct nf_conn, tuplehash) +
+	      t.dir * bpf_core_type_size(struct nf_conntrack_tuple_hash);
+	bpf_core_read(&status, sizeof(status), &((struct nf_conn *)ct)->status);
+	send_entry(p, ct, hook, ifindex, 0, status, CT_OTHER | t.dir);
+	return 0;
+}
+
+/*
  * send_ct sends the skb's conntrack entry, if it has one that was not sent in
  * this state; returns whether it did. Plain numbers, as for admit().
  */

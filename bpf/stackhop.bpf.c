@@ -264,24 +264,12 @@ int table_full(void *ctx)
 SEC("kprobe")
 int clash(void *ctx)
 {
-	unsigned long status = 0;
-	struct ct_tuple t = {};
 	u32 ifindex = 0;
-	u64 ct;
 	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
-	ct = number(&a.a);
-	if (bpf_core_read(&t, sizeof(t), &((struct nf_conntrack_tuple_hash *)ct)->tuple)) {
-		count(STAT_READ_FAILED);
-		return 0;
-	}
-	t.dir &= 1;
-	ct -= bpf_core_field_offset(struct nf_conn, tuplehash) +
-	      t.dir * bpf_core_type_size(struct nf_conntrack_tuple_hash);
-	bpf_core_read(&status, sizeof(status), &((struct nf_conn *)ct)->status);
 	locate(a.net, 0, skb, 0, p, &ifindex);
 	send_ct(skb, a.hook, ifindex, 0);
-	send_entry(p, ct, a.hook, ifindex, 0, status, CT_OTHER | t.dir);
+	send_other(skb, number(&a.a), a.hook, ifindex);
 	return 0;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build kube || lab
+
 // Package apitest gives tests a real API server, with a real etcd behind it, on
 // loopback. It is for tests in the folders beside scripts/kube.
 package apitest
