@@ -36,7 +36,7 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "conntrack", Reason: "clash-lost", Title: "another packet of its connection was entered first",
-		Advice: "The DNS delay: two queries (A and AAAA) from one socket at once, translated to different servers. Use a DNS cache on the node, `options single-request-reopen` or use-vc in resolv.conf. `conntrack -S` counts insert_failed.",
+		Advice: "Follow the winner. Of a SYN and its repetition the loss is harmless. UDP is let through since 5.7; below, two DNS queries (A and AAAA) from one socket at once lose one: a DNS cache on the node, or `options single-request-reopen`.",
 		Unless: "insert_failed did not move",
 	},
 	{
@@ -46,7 +46,7 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "conntrack", Reason: "confirm-failed", Title: "its new conntrack entry could not be kept",
-		Advice: "It is not known with what it clashed: another packet took the entry first (two DNS queries from one socket), or SNAT has no port left. `conntrack -S` counts insert_failed.",
+		Advice: "It is not known with what it clashed: another packet of the connection was entered first, or SNAT has no port left. `conntrack -S` counts insert_failed.",
 		Unless: "insert_failed did not move",
 	},
 	{

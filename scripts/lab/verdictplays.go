@@ -275,8 +275,11 @@ func handmade(dst string, proto, port int, sum uint16) func(*play) error {
 		}
 		p.open = append(p.open, conn)
 		from, network, srcPort := conn.LocalAddr().String(), strconv.Itoa(proto), 0
-		if proto == unix.IPPROTO_UDP {
+		switch proto {
+		case unix.IPPROTO_UDP:
 			network, srcPort = "udp", src
+		case unix.IPPROTO_SCTP:
+			network, srcPort = "sctp", src
 		}
 		p.flow(network, net.JoinHostPort(from, strconv.Itoa(srcPort)), net.JoinHostPort(dst, strconv.Itoa(port)))
 		_, err = conn.Write(message)
