@@ -212,10 +212,18 @@ func natText(n *NAT) string {
 	if n.By != byUnknown {
 		s += " by " + Safe(n.By)
 	}
-	if n.Masquerade {
-		s += " (masquerade)"
+	return s + masqueradeText(n)
+}
+
+// masqueradeText says that a translation is a masquerade, and by whose wish.
+func masqueradeText(n *NAT) string {
+	switch {
+	case !n.Masquerade:
+		return ""
+	case n.Mark != "":
+		return " (masquerade, for kube-proxy's mark " + Safe(n.Mark) + ")"
 	}
-	return s
+	return " (masquerade)"
 }
 
 // sides are the names of the end that a translation changed: those that it had

@@ -23,6 +23,11 @@ const (
 	kindSNAT    = "snat"
 )
 
+// kubeMasqueradeMark is the bit of a packet's mark by which kube-proxy tells its
+// masquerading rule which packets it means (--iptables-masquerade-bit). It is set
+// on the first packet of a connection only, and taken off before the translation.
+const kubeMasqueradeMark = 0x4000
+
 // changes compares the headers along a run, and returns the translations
 // with the index of the hop that made each, and notes on tunnels.
 func (b *builder) changes(hops []hop) (nats []NAT, at []int, notes []string) {
@@ -73,6 +78,9 @@ func (b *builder) nat(hops []hop, i int, kind string, from, to Tuple, ports bool
 	}
 	if kind == kindSNAT && by == byConntrack && !hops[i].p.reply {
 		n.Masquerade = b.masqueraded(hops, i, to)
+		if mark := hops[i-1].hdr.Mark; n.Masquerade && mark&kubeMasqueradeMark != 0 {
+			n.Mark = fmt.Sprintf("%#x", kubeMasqueradeMark)
+		}
 	}
 	b.nameNAT(&n, from, to, ports)
 	return n, j
@@ -142,6 +150,11 @@ func (b *builder) masqueraded(hops []hop, i int, to Tuple) bool {
 		switch hops[j].station {
 		case StationNeighbour, StationTCEgress, StationQueue, StationTransmit:
 			d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex)
+			if ok && d.Master != 0 {
+				// br_netfilter runs POSTROUTING with the bridge as the device. The port
+				// itself has at most an address for its link.
+				d, ok = b.s.names.Device(hops[j].netns, d.Master)
+			}
 			if ok && len(d.Addrs) > 0 {
 				return slices.Contains(d.Addrs, to.Src)
 			}

@@ -55,7 +55,7 @@ func examples() []*Traversal {
 		DataLink: []string{"cni0", "vethcentos", "centos eth0"}, CausedBy: "7f3a", CausedByText: "tcp S 172.23.96.23:33290 → 8.219.164.113:80, terminated", Complete: true,
 	}
 	dnat := NAT{By: "ipvs", Kind: "dnat", Hook: "ip_vs_nat_xmit", NS: 40000, From: "172.23.96.23:40932→192.168.13.23:80", To: "172.23.96.23:40932→172.23.96.163:80", Service: "default/nginx1", Pod: "default/nginx1a"}
-	snat := NAT{By: "conntrack", Kind: "snat", Hook: "nf_nat_manip_pkt", NS: 41000, From: "172.23.96.23:40932→172.23.96.163:80", To: "10.0.0.180:1024→172.23.96.163:80", Masquerade: true, Node: "n1", Stale: true}
+	snat := NAT{By: "conntrack", Kind: "snat", Hook: "nf_nat_manip_pkt", NS: 41000, From: "172.23.96.23:40932→172.23.96.163:80", To: "10.0.0.180:1024→172.23.96.163:80", Masquerade: true, Mark: "0x4000", Node: "n1", Stale: true}
 	translated := &Traversal{
 		Time: at.Add(time.Second), ID: "c0de", Node: "n1", Flow: "b22d", Direction: "request", Proto: "tcp", TCPFlags: "SA", Length: 60,
 		Src: client, Dst: Endpoint{IP: "192.168.13.23", Port: 80, Service: "default/nginx1"},

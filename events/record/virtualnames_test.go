@@ -86,7 +86,7 @@ func TestVirtualNotKnown(t *testing.T) {
 	if f, ok := b.Virtual(1, "10.0.0.1", 80, 6); ok {
 		t.Errorf("gone, and still %+v", f)
 	}
-	if f, ok := events.VirtualOf(knowing{}, 1, "10.0.0.1", 80, 6); ok {
+	if f, ok := events.VirtualOf(struct{ events.Names }{}, 1, "10.0.0.1", 80, 6); ok {
 		t.Errorf("names without a table: %+v", f)
 	}
 }

@@ -104,7 +104,7 @@ func shape(t *events.Traversal) string {
 	}
 	nat := func(list []events.NAT) {
 		for _, n := range list {
-			fmt.Fprint(&b, n.By, n.Kind, n.Hook, n.NS, n.Masquerade, n.Service != "", n.Pod != "", n.Node != "", n.Stale)
+			fmt.Fprint(&b, n.By, n.Kind, n.Hook, n.NS, n.Masquerade, n.Mark, n.Service != "", n.Pod != "", n.Node != "", n.Stale)
 		}
 	}
 	nat(t.NAT)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,7 @@ type testCase struct {
 	lb      map[string]string // what the load balancer must do first
 
 	servers []string // who may answer; none: the connection is refused
+	silent  bool     // or rather: nobody answers at all
 	saw     string   // the client's address as the server sees it
 }
 
@@ -62,13 +64,14 @@ var cases = []testCase{
 const ten = 10
 
 func findCase(id string) (testCase, error) {
-	for _, c := range cases {
+	all := slices.Concat(cases, proxyCases(proxyMode()))
+	for _, c := range all {
 		if c.id == id || c.slug == id {
 			return c, nil
 		}
 	}
 	var ids []string
-	for _, c := range cases {
+	for _, c := range all {
 		ids = append(ids, c.id)
 	}
 	return testCase{}, fmt.Errorf("no case %q: there are %s", id, strings.Join(ids, ", "))

@@ -41,6 +41,8 @@ var apart = []check{
 	// With the cluster, and an API server that knows it.
 	{"names", true, (*checker).apiNames},
 	{"many", true, (*checker).manyNames},
+	// With lab up -proxy, and an API server that knows all of manifest -proxy.
+	{"proxy", true, (*checker).kubeProxy},
 	// For its time: it makes every failure there is a case of.
 	{"verdicts", true, (*checker).verdicts},
 	// Likewise: a minute of traffic.

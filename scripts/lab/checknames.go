@@ -67,7 +67,7 @@ func (c *checker) askingAPI() (_ *checker, remove func(), err error) {
 	other := *c
 	other.tool.names = filepath.Join(dir, "nodes.json")
 	table := nameTable{Addresses: []addressName{}}
-	for _, n := range clusterNames(backendRoutes).Netns {
+	for _, n := range clusterNames(backendRoutes, nil).Netns {
 		n.Pod = ""
 		table.Netns = append(table.Netns, n)
 	}

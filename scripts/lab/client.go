@@ -33,11 +33,17 @@ type result struct {
 	Started     int64  `json:"started_ns"` // of the kernel's monotonic clock
 	Err         string `json:"err"`
 
-	refused bool
+	refused, silent bool
 }
 
 // check compares a result with what the scenarios say; nil is as expected.
 func (c testCase) check(r result) error {
+	if c.silent {
+		if !r.silent {
+			return fmt.Errorf("case %s: want no answer at all, got server %q, error %q", c.id, r.Server, r.Err)
+		}
+		return nil
+	}
 	if len(c.servers) == 0 {
 		if !r.refused {
 			return fmt.Errorf("case %s: want connection refused, got server %q, error %q", c.id, r.Server, r.Err)
@@ -81,6 +87,8 @@ func connect(c testCase, seq int) result {
 	if err := converse(network, &r); err != nil {
 		r.Err = err.Error()
 		r.refused = errors.Is(err, syscall.ECONNREFUSED)
+		var network net.Error
+		r.silent = errors.As(err, &network) && network.Timeout()
 	}
 	return r
 }

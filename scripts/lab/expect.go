@@ -17,15 +17,20 @@ type leg struct {
 	// crossed from port to port: its device did not see it.
 	link string
 	// orLink is what else the data link may be, by the state of the kernel.
-	orLink      string
-	stacks, l3  float64
-	verdict     string
-	where       string
-	reason      string
-	summary     string   // empty: whatever it says
-	nat         []string // as natTexts writes them, "NETNS: BY KIND FROM = TO"
-	note        string   // a note that must be there, by its beginning
-	icmp        string
+	orLink     string
+	stacks, l3 float64
+	verdict    string
+	where      string
+	reason     string
+	summary    string   // empty: whatever it says
+	nat        []string // as natTexts writes them, "NETNS: BY KIND FROM = TO"
+	note       string   // a note that must be there, by its beginning
+	icmp       string
+	// rule is the netfilter rule that dropped or rejected it, as ruleText writes it.
+	// The rules are read when the first packet was dropped: of several in a row that
+	// are alike, one must name it, and none another one. Empty: not compared.
+	rule        string
+	source      string // what ICMP errors are sent by; empty: the address that was dialed
 	destination string // what ICMP errors are sent to; else empty
 	// carried are the notes of what it is put into between the nodes and taken out
 	// of, with "*" for the outer source port; none: it goes as it is.

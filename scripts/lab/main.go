@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,7 +24,7 @@ var commands = []struct {
 	name, usage string
 	run         func(args []string) error
 }{
-	{"up", "up [-iptables legacy|nft] [-backend host-gw|vxlan]: build the cluster, and " + namesFile, cmdUp},
+	{"up", "up [-iptables legacy|nft] [-backend host-gw|vxlan] [-proxy MODE]: build the cluster, and " + namesFile, cmdUp},
 	{"down", "down: remove the cluster", func([]string) error { return clusterDown() }},
 	{"serve", "serve [-detach] [-ready-file FILE]: run the servers of all pods until told to end", cmdServe},
 	{"case", "case [-count N] ID: make the traffic of one case; status 0 if all went as the scenarios say", cmdCase},
@@ -41,9 +42,10 @@ var commands = []struct {
 	{"runtime", "runtime up | pod | exec | rm: pods of a real container runtime (scripts/runtime); without more: how", cmdRuntime},
 	{"send", "send [flags] tcp|udp ADDR:PORT: messages to an echo server, each of which must come back", cmdSend},
 	{"exec", "exec NETNS COMMAND...: run a command in a namespace", cmdExec},
-	{"manifest", "manifest: print what an API server would know of the cluster", cmdManifest},
+	{"manifest", "manifest [-proxy]: print what an API server would know of the cluster", cmdManifest},
 	{"snapshot", "snapshot: print what of the kernel's state a tracer could leave behind", func([]string) error { return snapshot(os.Stdout) }},
 	{"pause", "", pause},
+	{"serve-proxy", "", func(args []string) error { return serveProxy(args[0]) }},
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
 	{"client", "", cmdClient},
 	{"churn-session", "", cmdChurnSession},
@@ -95,15 +97,24 @@ func cmdUp(args []string) error {
 	fs := flags("up")
 	iptables := fs.String("iptables", "legacy", "the variant of iptables for the nodes' rules: legacy or nft")
 	backend := fs.String("backend", backendRoutes, "Flannel's backend: host-gw (the network routes the pods' addresses) or vxlan")
-	if _, err := parse(fs, args, 0, "[-iptables legacy|nft] [-backend host-gw|vxlan]"); err != nil {
+	proxy := fs.String("proxy", "", "let a real kube-proxy on each node write the rules, in this `MODE`: ipvs, iptables or nftables (of a guest with an API server)")
+	if _, err := parse(fs, args, 0, "[-iptables legacy|nft] [-backend host-gw|vxlan] [-proxy MODE]"); err != nil {
 		return err
 	}
 	if *backend != backendRoutes && *backend != backendVXLAN {
 		return fmt.Errorf("-backend %s: want %s or %s", *backend, backendRoutes, backendVXLAN)
 	}
+	if *proxy != "" && !slices.Contains(proxyModes, *proxy) {
+		return fmt.Errorf("-proxy %s: kube-proxy has the modes %s", *proxy, strings.Join(proxyModes, ", "))
+	}
 	start := time.Now()
-	if err := clusterUp(plan{iptables: *iptables, backend: *backend}); err != nil {
+	if err := clusterUp(plan{iptables: *iptables, backend: *backend, bare: *proxy != ""}); err != nil {
 		return err
+	}
+	if *proxy != "" {
+		if err := detach("kube-proxy", "serve-proxy", *proxy); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(os.Stderr, "lab: the cluster is up after %.1f s\n", time.Since(start).Seconds())
 	return nil
@@ -122,8 +133,17 @@ func cmdServe(args []string) error {
 	return serve(*ready)
 }
 
-func cmdManifest([]string) error {
-	m, err := clusterManifest()
+func cmdManifest(args []string) error {
+	fs := flags("manifest")
+	proxy := fs.Bool("proxy", false, "with the services that only a real kube-proxy has")
+	if _, err := parse(fs, args, 0, "[-proxy]"); err != nil {
+		return err
+	}
+	known := services
+	if *proxy {
+		known = slices.Concat(services, proxyServices)
+	}
+	m, err := clusterManifest(known)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // clusterManifest derives from the topology what an API server knows of such a
-// cluster.
-func clusterManifest() (manifest.Cluster, error) {
+// cluster with these services.
+func clusterManifest(known []service) (manifest.Cluster, error) {
 	var m manifest.Cluster
 	for _, n := range nodes {
 		m.Nodes = append(m.Nodes, manifest.Node{Name: n.name, PodCIDR: n.cidr, IPs: []string{n.ip, n.ip6}})
@@ -20,7 +20,7 @@ func clusterManifest() (manifest.Cluster, error) {
 		namespace, name, _ := strings.Cut(podName(p.name), "/")
 		m.Pods = append(m.Pods, manifest.Pod{Namespace: namespace, Name: name, Node: p.node, IPs: []string{p.ip, p.ip6}})
 	}
-	for _, s := range services {
+	for _, s := range known {
 		namespace, name, _ := strings.Cut(s.name, "/")
 		same := func(o manifest.Service) bool { return o.Namespace == namespace && o.Name == name }
 		// Two families of a service are two lines of the table.
@@ -28,7 +28,8 @@ func clusterManifest() (manifest.Cluster, error) {
 			m.Services[i].ClusterIPs = append(m.Services[i].ClusterIPs, s.vip)
 			continue
 		}
-		one := manifest.Service{Namespace: namespace, Name: name, NodePort: s.nodePort, Local: s.local, Protocol: s.proto, Port: s.port}
+		one := manifest.Service{Namespace: namespace, Name: name, NodePort: s.nodePort, Local: s.local, Protocol: s.proto, Port: s.port,
+			InternalLocal: s.internalLocal, Sticky: s.sticky}
 		if s.external {
 			one.Ingress = s.vip
 		} else {

@@ -33,8 +33,8 @@ func podName(name string) string {
 	return "default/" + name
 }
 
-// clusterNames derives the names file from the topology.
-func clusterNames(backend string) nameTable {
+// clusterNames derives the names file from the topology and the services that there are.
+func clusterNames(backend string, known []service) nameTable {
 	var t nameTable
 	for _, n := range nodes {
 		t.Netns = append(t.Netns, netnsName{Name: n.name, Kind: "node"})
@@ -56,7 +56,7 @@ func clusterNames(backend string) nameTable {
 	for _, name := range networks {
 		t.Netns = append(t.Netns, netnsName{Name: name, Kind: "network"})
 	}
-	for _, s := range services {
+	for _, s := range known {
 		t.Addresses = append(t.Addresses, addressName{IP: s.vip, Service: s.name})
 	}
 	return t

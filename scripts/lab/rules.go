@@ -64,6 +64,19 @@ COMMIT
 COMMIT
 `
 
+// cniRules are all there is where a real kube-proxy writes the others.
+const cniRules = `*nat
+:POSTROUTING ACCEPT [0:0]
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+{flannel}COMMIT
+`
+
+// withFlannel puts Flannel's own rules in.
+func withFlannel(rules string, n node, backend string) string {
+	return strings.Replace(rules, "{flannel}", flannelRules(n, backend), 1)
+}
+
 // setTypes are the sets that the rules name, in the order of creation.
 var setTypes = []struct{ name, kind string }{
 	{"KUBE-CLUSTER-IP", "hash:ip,port"},
@@ -126,8 +139,7 @@ func loadRules(n node, c plan) error {
 	if err := feed(n.name, sets, "ipset", "restore"); err != nil {
 		return err
 	}
-	rules := strings.Replace(nodeRules, "{flannel}", flannelRules(n, c.backend), 1)
-	return feed(n.name, rules, restoreTool(c.iptables), "--noflush")
+	return feed(n.name, withFlannel(nodeRules, n, c.backend), restoreTool(c.iptables), "--noflush")
 }
 
 func restoreTool(iptables string) string { return "iptables-" + iptables + "-restore" }

@@ -54,7 +54,13 @@ func serve(readyFile string) error {
 
 // serveDetached starts serve as a process of its own and waits for its word.
 func serveDetached(readyFile string) error {
-	cmd, err := self("serve", "-ready-file", readyFile)
+	return detach("the servers", "serve", "-ready-file", readyFile)
+}
+
+// detach starts a command of this program as a process that goes on, and waits for
+// the line by which it says that it is ready.
+func detach(what string, args ...string) error {
+	cmd, err := self(args...)
 	if err != nil {
 		return err
 	}
@@ -68,7 +74,7 @@ func serveDetached(readyFile string) error {
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the servers did not come up: %w", errors.Join(err, cmd.Wait()))
+		return fmt.Errorf("%s did not come up: %w", what, errors.Join(err, cmd.Wait()))
 	}
 	fmt.Fprint(os.Stderr, line)
 	return nil

@@ -31,6 +31,9 @@ const (
 	vipNginx    = "192.168.13.24"
 	vipNginx1   = "192.168.13.23"
 	vipDNS      = "192.168.0.10"
+	vipITPLocal = "192.168.13.27"
+	vipEmpty    = "192.168.13.28"
+	vipSticky   = "192.168.13.29"
 	vip6Nginx1  = "fd00:10:96:ff::13"
 
 	portLocal   = 32580
@@ -82,6 +85,10 @@ type service struct {
 	// external: reached through a load balancer address. local: external traffic
 	// policy Local, that is: only backends on the node itself, client not masqueraded.
 	external, local bool
+
+	// internalLocal is internal traffic policy Local; sticky is session affinity by
+	// the client's address.
+	internalLocal, sticky bool
 }
 
 var services = []service{
@@ -93,6 +100,14 @@ var services = []service{
 	{name: "default/nginx1-cluster", vip: vipCluster, proto: "tcp", port: 80,
 		backends: []string{"nginx1a"}, nodePort: portCluster, external: true},
 	{name: "default/nginx1", vip: vip6Nginx1, proto: "tcp", port: 80, backends: []string{"nginx1a"}},
+}
+
+// proxyServices are those that only a real kube-proxy has: what its modes do with
+// them differs.
+var proxyServices = []service{
+	{name: "default/itp-local", vip: vipITPLocal, proto: "tcp", port: 80, backends: []string{"nginx1a"}, internalLocal: true},
+	{name: "default/empty", vip: vipEmpty, proto: "tcp", port: 80},
+	{name: "default/sticky", vip: vipSticky, proto: "tcp", port: 80, backends: []string{"nginx1a", "nginx1c"}, sticky: true},
 }
 
 func findNode(name string) (node, error) {

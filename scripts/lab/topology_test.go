@@ -146,7 +146,7 @@ func TestLBRules(t *testing.T) {
 }
 
 func TestClusterNames(t *testing.T) {
-	names := clusterNames(backendRoutes)
+	names := clusterNames(backendRoutes, services)
 	for _, want := range []netnsName{
 		{Name: "n1", Kind: "node"},
 		{Name: "centos", Kind: "pod", Node: "n1", Pod: "default/centos"},

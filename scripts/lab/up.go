@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netns"
@@ -33,6 +34,7 @@ type plan struct {
 	iptables string // the variant for the nodes' rules: legacy or nft
 	backend  string // Flannel's
 	wires    *wires // what connects the nodes with the network; nil: veth pairs
+	bare     bool   // nobody plays kube-proxy: the nodes are as CNI leaves them
 }
 
 // clusterUp builds the reference cluster in the kernel that it runs on. It changes
@@ -59,7 +61,11 @@ func clusterUp(c plan) error {
 	if err := parallel(steps); err != nil {
 		return err
 	}
-	return writeJSON(namesFile, clusterNames(c.backend))
+	known := services
+	if c.bare {
+		known = slices.Concat(services, proxyServices)
+	}
+	return writeJSON(namesFile, clusterNames(c.backend, known))
 }
 
 // clusterDown removes the namespaces, and with them all that is in them.
@@ -147,14 +153,22 @@ func buildNode(n node, c plan) error {
 		buildVXLAN(h, n)
 		h.mtu("cni0", vxlanMTU)
 	}
-	h.dummy("kube-ipvs0")
-	for _, s := range services {
-		h.addr("kube-ipvs0", s.vip)
+	if !c.bare {
+		h.dummy("kube-ipvs0")
+		for _, s := range services {
+			h.addr("kube-ipvs0", s.vip)
+		}
 	}
 	if h.err != nil {
 		return h.err
 	}
-	if err := inNetns(n.name, func() error { return setSysctls(nodeSysctls) }); err != nil {
+	if err := inNetns(n.name, func() error { return setSysctls(cniSysctls) }); err != nil {
+		return err
+	}
+	if c.bare {
+		return feed(n.name, withFlannel(cniRules, n, c.backend), restoreTool(c.iptables), "--noflush")
+	}
+	if err := inNetns(n.name, func() error { return setSysctls(proxySysctls) }); err != nil {
 		return err
 	}
 	if err := setIPVS(n); err != nil {
@@ -163,9 +177,12 @@ func buildNode(n node, c plan) error {
 	return loadRules(n, c)
 }
 
-var nodeSysctls = map[string]string{
-	"net.bridge.bridge-nf-call-iptables":    "1",
-	"net.bridge.bridge-nf-call-ip6tables":   "1",
+var cniSysctls = map[string]string{
+	"net.bridge.bridge-nf-call-iptables":  "1",
+	"net.bridge.bridge-nf-call-ip6tables": "1",
+}
+
+var proxySysctls = map[string]string{
 	"net.ipv4.vs.conntrack":                 "1",
 	"net.ipv4.vs.expire_nodest_conn":        "1",
 	"net.ipv4.vs.expire_quiescent_template": "1",

@@ -127,7 +127,7 @@ func readResults(path string) ([]*verified, error) {
 }
 
 func expectationOf(id string) (expectation, error) {
-	want := slices.Concat(expectations, extraExpectations)
+	want := slices.Concat(expectations, extraExpectations, proxyExpectations(proxyMode()))
 	i := slices.IndexFunc(want, func(e expectation) bool { return e.id == id })
 	if i < 0 {
 		return expectation{}, fmt.Errorf("case %s has no expectation", id)

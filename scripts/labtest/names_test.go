@@ -28,14 +28,7 @@ const serviceRanges = "192.168.0.0/16,fd00:10:96:ff::/112"
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestNames -v
 func TestNames(t *testing.T) {
 	bin := build(t)
-	out, err := exec.Command(filepath.Join(bin, "lab"), "manifest").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m manifest.Cluster
-	if err := json.Unmarshal(out, &m); err != nil {
-		t.Fatal(err)
-	}
+	m := clusterOf(t, bin)
 	c := apitest.Start(t, apitest.Config{ServiceRange: serviceRanges})
 	k := c.Client(t)
 	apitest.CreateManifest(t, k, &m)
@@ -49,6 +42,19 @@ func TestNames(t *testing.T) {
 		apitest.Populate(t, k, "crowd", 10_000, 2_000)
 		check(t, "many")
 	})
+}
+
+// clusterOf is what `lab manifest` tells.
+func clusterOf(t *testing.T, bin string, args ...string) (m manifest.Cluster) {
+	t.Helper()
+	out, err := exec.Command(filepath.Join(bin, "lab"), append([]string{"manifest"}, args...)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // A guest with a card reaches the one port of this machine, and nothing else.

@@ -25,7 +25,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,7 +64,7 @@ func Start(t *testing.T, config Config) *Cluster {
 	t.Helper()
 	config.Authorization = cmp.Or(config.Authorization, "AlwaysAllow")
 	config.ServiceRange = cmp.Or(config.ServiceRange, "10.96.0.0/16,fd00:96::/108")
-	c := &Cluster{owner: t, dir: t.TempDir(), config: config, etcdPort: freePort(t), APIPort: freePort(t), binary: apiserver(t)}
+	c := &Cluster{owner: t, dir: t.TempDir(), config: config, etcdPort: freePort(t), APIPort: freePort(t), binary: Program(t, "kube-apiserver")}
 	c.write(t, "tokens", fmt.Sprintf("%s,admin,1,system:masters\n%s,user,2\n", AdminToken, UserToken))
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -269,25 +268,17 @@ func (p *Process) Tail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-30):], nil))
 }
 
-var buildAPI = sync.OnceValues(func() (string, error) {
+// Program builds one of Kubernetes's programs, or finds it in the cache.
+func Program(t *testing.T, name string) string {
+	t.Helper()
 	var stderr bytes.Buffer
-	cmd := exec.Command("../kube/build")
+	cmd := exec.Command("../kube/build", name)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("scripts/kube/build: %w\n%s", err, stderr.Bytes())
+		t.Fatalf("scripts/kube/build: %v\n%s", err, stderr.Bytes())
 	}
-	return strings.TrimSpace(string(out)), nil
-})
-
-// apiserver builds kube-apiserver, or finds it in the cache.
-func apiserver(t *testing.T) string {
-	t.Helper()
-	binary, err := buildAPI()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return binary
+	return strings.TrimSpace(string(out))
 }
 
 func freePort(t *testing.T) int {

@@ -50,6 +50,12 @@ func describe(o *corev1.Service, s *manifest.Service) {
 	if len(s.ClusterIPs) > 1 {
 		o.Spec.IPFamilyPolicy = Ptr(corev1.IPFamilyPolicyRequireDualStack)
 	}
+	if s.InternalLocal {
+		o.Spec.InternalTrafficPolicy = Ptr(corev1.ServiceInternalTrafficPolicyLocal)
+	}
+	if s.Sticky {
+		o.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	}
 	if s.Ingress == "" {
 		return
 	}

@@ -37,10 +37,14 @@ type Service struct {
 	Ingress  string `json:"ingress,omitempty"`
 	NodePort uint16 `json:"node_port,omitempty"`
 	// Local is external traffic policy Local.
-	Local     bool       `json:"local,omitempty"`
-	Protocol  string     `json:"protocol"` // tcp or udp
-	Port      uint16     `json:"port"`
-	Endpoints []Endpoint `json:"endpoints"`
+	Local bool `json:"local,omitempty"`
+	// InternalLocal is internal traffic policy Local; Sticky is session affinity by
+	// the client's address.
+	InternalLocal bool       `json:"internal_local,omitempty"`
+	Sticky        bool       `json:"sticky,omitempty"`
+	Protocol      string     `json:"protocol"` // tcp or udp
+	Port          uint16     `json:"port"`
+	Endpoints     []Endpoint `json:"endpoints"`
 }
 
 // Endpoint is a pod of the service's namespace.

@@ -1,4 +1,4 @@
-// A module of its own: what a real API server needs is no part of the tool.
+// A module of its own: what a real API server and kube-proxy need is no part of the tool.
 module github.com/stackhop/stackhop/scripts/kube/apiserver
 
 go 1.26.0

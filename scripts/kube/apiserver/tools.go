@@ -2,7 +2,10 @@
 
 //go:build tools
 
-// Package tools makes this module require the API server that scripts/kube/build builds.
+// Package tools makes this module require the programs that scripts/kube/build builds.
 package tools
 
-import _ "k8s.io/kubernetes/cmd/kube-apiserver"
+import (
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-proxy"
+)
