@@ -40,6 +40,8 @@ var factEndings = []struct {
 	{"cgroup, 5.10", "pod/eth0 __ip_local_out h=172.23.97.2:5555>198.51.100.9:81,S\npod/eth0 ip_output\npod/eth0 kfree_skb site=ip_finish_output", "policy", "policy", "its sender's cgroup refused it"},
 
 	{"tc in, 5.10", "real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S\nreal/eth0 tc_ingress\nreal/eth0 kfree_skb site=__netif_receive_skb_core", "tc", "tc-drop", "filter of eth0"},
+	{"tc in before ours, 5.10", "real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S\nreal/eth0 kfree_skb site=__netif_receive_skb_core", "tc", "tc-drop", "filter of eth0"},
+	{"tc out before ours, 5.10", fromEth + "real/eth0 ip_forward\nreal/eth0 ip_output\nreal/eth0 ip_finish_output2\nreal/eth0 kfree_skb ret=1 site=__dev_queue_xmit", "tc", "tc-drop", "filter of eth0"},
 	{"tc out, 5.10", fromEth + "real/eth0 ip_forward\nreal/eth0 ip_output\nreal/eth0 tc_egress\nreal/eth0 kfree_skb ret=1 site=__dev_queue_xmit", "tc", "tc-drop", "filter of eth0"},
 
 	{"no carrier", toEth + "real/eth0 kfree_skb reason=QDISC_DROP ret=5 site=__dev_queue_xmit", "device", "device-down", "eth0 is down"},

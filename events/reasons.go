@@ -100,9 +100,10 @@ var drops = []rule{
 	{reasons: []string{"NEIGH_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
 	{sites: []string{"neigh_*", "__neigh*", "arp_*", "ndisc_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
 	{reasons: []string{"TC_INGRESS", "TC_EGRESS", "TC_*"}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
-	// Below 5.17: between these stations and the next there is nothing else that drops IP.
-	{reasons: []string{""}, sites: []string{"__netif_receive_skb_core*"}, culprit: []Station{StationTCIngress}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
-	{reasons: []string{""}, sites: []string{"__dev_queue_xmit"}, culprit: []Station{StationTCEgress}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
+	// Below 5.17: between these stations and the next there is nothing else that drops
+	// IP. The program or filter may come before or behind our own, which is StationTC….
+	{reasons: []string{""}, sites: []string{"__netif_receive_skb_core*"}, culprit: []Station{StationTCIngress, StationReceive}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
+	{reasons: []string{""}, sites: []string{"__dev_queue_xmit"}, culprit: []Station{StationTCEgress, StationNeighbour}, where: "tc", reason: "tc-drop", say: "a tc program or filter of {dev} dropped it"},
 	{reasons: []string{"XDP", "XDP_*"}, where: "device", reason: "xdp", say: "an XDP program of {dev} dropped it"},
 	{reasons: []string{""}, sites: []string{"do_xdp_generic*", "netif_receive_generic_xdp*"}, where: "device", reason: "xdp", say: "an XDP program of {dev} dropped it"},
 	// Without its link, a device's queue is one that takes nothing (noop_qdisc).

@@ -13,11 +13,12 @@ import (
 	"github.com/stackhop/stackhop/events"
 )
 
-// IPVS's table is read when a packet found no real server: at most so often in
-// one namespace, and what was read answers for so long. Refusals come by the
-// thousand, and a table may have ten thousand services.
+// IPVS's table is read when a packet found no real server: in one namespace at most
+// so often, and for at most a tenth of the time. What was read answers for so long.
+// Refusals come by the thousand, and a table may have ten thousand services.
 const (
-	virtualEvery = 500 * time.Millisecond
+	virtualEvery = 200 * time.Millisecond
+	virtualPause = 10 // times what reading took
 	virtualHolds = 2 * time.Second
 )
 
@@ -32,43 +33,48 @@ type virtualKey struct {
 
 // virtualTable is what was read of one namespace's IPVS.
 type virtualTable struct {
-	at       time.Time
+	at       time.Time // when reading began
+	took     time.Duration
 	services map[virtualKey]events.VirtualFacts
 }
 
 // virtuals are the IPVS tables that were read lately.
 type virtuals struct {
-	wanted chan uint32 // namespaces to read
+	wanted   chan uint32 // namespaces to read
+	services func(netns uint32, path string) ([]Service, error)
 
 	mu     sync.Mutex
 	tables map[uint32]virtualTable
 }
 
 func newVirtuals() *virtuals {
-	return &virtuals{wanted: make(chan uint32, maxVirtual), tables: map[uint32]virtualTable{}}
+	return &virtuals{wanted: make(chan uint32, maxVirtual), services: servicesOf, tables: map[uint32]virtualTable{}}
 }
 
-// want asks for a namespace's table, and does not wait for it.
+// want asks for a namespace's table as it is behind the packet, and does not wait
+// for it.
 func (v *virtuals) want(netns uint32) {
-	if v.fresh(netns) {
-		return
-	}
 	select {
 	case v.wanted <- netns:
 	default: // enough is asked for
 	}
 }
 
-// watch reads what is wanted until ctx is done.
+// watch reads what is wanted until ctx is done: what was read a moment ago again
+// when its pause is over, since it may have changed before the packet came.
 func (v *virtuals) watch(ctx context.Context, path func(netns uint32) string) {
+	due := map[uint32]time.Time{}
 	for {
+		netns, next := soonest(due)
 		select {
 		case <-ctx.Done():
 			return
 		case netns := <-v.wanted:
-			if v.fresh(netns) {
-				continue
+			if _, ok := due[netns]; !ok && len(due) < maxVirtual {
+				due[netns] = v.pauseEnds(netns)
 			}
+		case <-next:
+			delete(due, netns)
 			if p := path(netns); p != "" {
 				v.read(netns, p)
 			}
@@ -76,16 +82,32 @@ func (v *virtuals) watch(ctx context.Context, path func(netns uint32) string) {
 	}
 }
 
-func (v *virtuals) fresh(netns uint32) bool {
+// soonest returns what is due first, and what tells that it is; nil: nothing is.
+func soonest(due map[uint32]time.Time) (netns uint32, at <-chan time.Time) {
+	var first time.Time
+	for n, t := range due {
+		if first.IsZero() || t.Before(first) {
+			netns, first = n, t
+		}
+	}
+	if len(due) == 0 {
+		return 0, nil
+	}
+	return netns, time.After(time.Until(first))
+}
+
+// pauseEnds is when a namespace's table may be read next.
+func (v *virtuals) pauseEnds(netns uint32) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return time.Since(v.tables[netns].at) < virtualEvery
+	t := v.tables[netns]
+	return t.at.Add(max(virtualEvery, virtualPause*t.took))
 }
 
 // read reads one namespace's table. What cannot be read is not known.
 func (v *virtuals) read(netns uint32, path string) {
 	t := virtualTable{at: time.Now(), services: map[virtualKey]events.VirtualFacts{}}
-	services, err := servicesOf(netns, path)
+	services, err := v.services(netns, path)
 	if err != nil {
 		services = nil
 	}
@@ -93,6 +115,7 @@ func (v *virtuals) read(netns uint32, path string) {
 		s := &services[i]
 		t.services[virtualKey{s.VIP, s.Proto}] = virtualFacts(s.Destinations)
 	}
+	t.took = time.Since(t.at)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if _, ok := v.tables[netns]; !ok && len(v.tables) >= maxVirtual {

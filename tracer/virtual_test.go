@@ -5,8 +5,10 @@
 package tracer
 
 import (
+	"context"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
@@ -31,8 +33,7 @@ func TestVirtualFacts(t *testing.T) {
 	}
 }
 
-// TestVirtualsNear: a table answers for the moment at which it was read only, and
-// is not read again and again.
+// TestVirtualsNear: a table answers for the moment at which it was read only.
 func TestVirtualsNear(t *testing.T) {
 	vip := netip.MustParseAddrPort("10.96.0.1:80")
 	want := events.VirtualFacts{Destinations: 1, Idle: 1}
@@ -52,20 +53,44 @@ func TestVirtualsNear(t *testing.T) {
 			t.Errorf("another %s is known", name)
 		}
 	}
-	if inv.virtuals.want(7); len(inv.virtuals.wanted) != 0 {
-		t.Error("a table that was read just now is wanted again")
-	}
-	set(virtualEvery + time.Second)
-	inv.virtuals.want(7)
-	if len(inv.virtuals.wanted) != 1 {
-		t.Error("an older table is not wanted")
-	}
 	set(virtualHolds + time.Second)
 	if second(inv.Virtual(7, "10.96.0.1", 80, 6)) {
 		t.Error("a table answers that was read long ago")
 	}
 	for range 2 * maxVirtual { // nobody reads: it must not wait
 		inv.virtuals.want(9)
+	}
+}
+
+// TestVirtualsPause: a table that was read a moment before a packet is read again
+// behind it, but not for each packet, nor for more than a tenth of the time.
+func TestVirtualsPause(t *testing.T) {
+	for name, tt := range map[string]struct {
+		takes time.Duration
+		reads int // in 950 ms
+	}{"quick": {time.Millisecond, 5}, "slow": {40 * time.Millisecond, 3}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reads := 0
+				v := newVirtuals()
+				v.services = func(uint32, string) ([]Service, error) {
+					time.Sleep(tt.takes)
+					reads++
+					return nil, nil
+				}
+				ctx, stop := context.WithTimeout(t.Context(), 950*time.Millisecond)
+				defer stop()
+				go v.watch(ctx, func(uint32) string { return "x" })
+				for ctx.Err() == nil {
+					v.want(7)
+					time.Sleep(time.Millisecond)
+				}
+				synctest.Wait()
+				if reads != tt.reads {
+					t.Errorf("%d reads, want %d", reads, tt.reads)
+				}
+			})
+		})
 	}
 }
 
