@@ -71,6 +71,15 @@ static __always_inline int find_network_typed(struct sk_buff *b, bool at_data, s
 	return span_of(d, e, b->len, b->network_header, at_data, s);
 }
 
+/* The whole pointer as a number: read back from the stack, where it lies. */
+static __always_inline u64 number(const u64 *pointer)
+{
+	u64 v = 0;
+
+	bpf_probe_read_kernel(&v, sizeof(v), pointer);
+	return v;
+}
+
 struct ipv4 {
 	u8 vihl;
 	u8 tos;

@@ -126,7 +126,8 @@ static __noinline int matches(u64 skb, u32 at_data)
 	inner = inner_of(in.hdr);
 	if (!inner || inner >= s.valid)
 		return 0;
-	if (!matches_inner(s.start + inner, s.valid - inner, s.len - inner))
+	/* What is read of a typed skb is a pointer to the verifier of 7.x, no number. */
+	if (!matches_inner(number(&s.start) + inner, s.valid - inner, s.len - inner))
 		return HOW_TUNNEL;
 	return HOW_TUNNEL | HOW_MATCHED;
 }

@@ -31,15 +31,6 @@ static __always_inline bool maybe_tracked(u64 skb)
 	return tracked[tracked_slot(low32(skb))] != 0;
 }
 
-/* The whole pointer as a number: read back from the stack, where it lies. */
-static __always_inline u64 number(const u64 *pointer)
-{
-	u64 v = 0;
-
-	bpf_probe_read_kernel(&v, sizeof(v), pointer);
-	return v;
-}
-
 static __always_inline struct packet *begin_life(u64 skb)
 {
 	struct packet *p;

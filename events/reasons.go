@@ -91,7 +91,7 @@ var drops = []rule{
 	{seen: StationRouteError, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"}, where: "routing", reason: "no-route", say: "no route from {ns} to {dst}"},
 	{culprit: []Station{StationTransportIn}, reject: true, reasons: []string{""}, where: "socket", reason: "no-socket", say: "{nosocket}"},
-	{culprit: []Station{StationTransportIn}, reasons: []string{""}, sites: []string{"udp_queue_rcv*", "udpv6_queue_rcv*"}, where: "socket", reason: "socket-refused", say: "the socket at {dst} refused it: its filter, or a wrong checksum"},
+	{culprit: []Station{StationTransportIn}, reasons: []string{""}, sites: refusedByQueue, where: "socket", reason: "socket-refused", say: "the socket at {dst} refused it: its filter, or a wrong checksum"},
 	{reasons: []string{""}, sites: routeInput, where: "routing", reason: "refused", say: "routing refused a packet from {src} to {dst} by {dev}"},
 	{reasons: []string{""}, sites: []string{"ip_error"}, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IPV6DISABLED"}, where: "ip", reason: "ipv6-disabled", say: "IPv6 is disabled on {dev}"},
@@ -141,6 +141,10 @@ var socketDrops = []string{
 	"SOCKET_RCVBUFF", "SOCKET_BACKLOG", "SOCKET_FILTER", "PROTO_MEM", "TCP_CSUM", "SKB_CSUM",
 	"TCP_LISTEN_OVERFLOW", "NO_SOCKET", "XFRM_*", "TCP_MD5*", "TCP_AO*", "TCP_AUTH*", "NOMEM",
 }
+
+// refusedByQueue are the functions that free a datagram which its socket does not
+// take. One that was taken is freed by others, when the socket is closed.
+var refusedByQueue = []string{"__udp_queue_rcv*", "udp_queue_rcv*", "__udpv6_queue_rcv*", "udpv6_queue_rcv*"}
 
 // quietDrops are reasons of such frees that are not worth a note.
 var quietDrops = []string{"", "TCP_RESET", "TCP_OLD_ACK"}

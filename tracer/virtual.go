@@ -14,11 +14,11 @@ import (
 )
 
 // IPVS's table is read when a packet found no real server: in one namespace at most
-// so often, and for at most a tenth of the time. What was read answers for so long.
+// so often, and for at most a fifth of the time. What was read answers for so long.
 // Refusals come by the thousand, and a table may have ten thousand services.
 const (
-	virtualEvery = 200 * time.Millisecond
-	virtualPause = 10 // times what reading took
+	virtualEvery = 100 * time.Millisecond
+	virtualPause = 5 // times what reading took
 	virtualHolds = 2 * time.Second
 )
 

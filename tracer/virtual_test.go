@@ -63,12 +63,12 @@ func TestVirtualsNear(t *testing.T) {
 }
 
 // TestVirtualsPause: a table that was read a moment before a packet is read again
-// behind it, but not for each packet, nor for more than a tenth of the time.
+// behind it, but not for each packet, nor for more than a fifth of the time.
 func TestVirtualsPause(t *testing.T) {
 	for name, tt := range map[string]struct {
 		takes time.Duration
 		reads int // in 950 ms
-	}{"quick": {time.Millisecond, 5}, "slow": {40 * time.Millisecond, 3}} {
+	}{"quick": {time.Millisecond, 10}, "slow": {40 * time.Millisecond, 5}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reads := 0

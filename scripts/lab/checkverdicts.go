@@ -124,7 +124,7 @@ func (c *checker) verdictRun(group string, chosen []verdictCase, series string, 
 			names = append(names, v.name)
 		}
 	}
-	s, all, err := c.tool.around([]string{everything + " or ip proto 253"}, c.me, "verdicts", "-o", file,
+	s, all, err := c.tool.around([]string{everything + " or sctp or ip proto 253"}, c.me, "verdicts", "-o", file,
 		"-run", "^("+strings.Join(names, "|")+")$", group)
 	for _, v := range chosen {
 		if v.group == group {
