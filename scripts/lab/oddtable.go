@@ -151,8 +151,10 @@ var oddities = []oddity{
 			{kind: "request udp", hook: "ip_vs_dr_xmit", leg: leg{visits: "socket>nginx1b | n2 | nginx1a>socket",
 				link: "nginx1b eth0 → vethnginx1b → cni0 → cni0 → vethnginx1a → nginx1a eth0",
 				nat:  []string{"n2: conntrack snat masquerade {client}→" + vipOdd + ":4005 = {seen}→" + vipOdd + ":4005"}}.ends("socket", "no-socket")},
-			// The node has the address itself, and so takes no packets from it.
+			// The node has the address itself, and so takes no packets from it: routing
+			// says so behind conntrack.
 			{kind: "reply icmp 3/3", because: "request udp", leg: leg{visits: "kernel>nginx1a | n2>socket bridged",
+				nat:  []string{"n2: conntrack dnat " + vipOdd + "→172.23.96.129 = " + vipOdd + "→172.23.96.164"},
 				link: "nginx1a eth0 → vethnginx1a → (cni0)"}.ends("", anyReason)},
 		}},
 	{name: "ipvs-tunnel", from: "nginx1b", network: "udp", dial: vipOdd + ":4006", silent: true, bytes: 10,
