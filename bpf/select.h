@@ -93,8 +93,9 @@ static __always_inline u32 inner_of(const u8 *hdr)
 }
 
 /* matches_inner is matches for the packet inside a tunnel's. A function of its
- * own, for its stack, and with plain numbers, as for admit(). */
-__noinline int matches_inner(u64 start, u32 valid, u32 len)
+ * own, for its stack, and static: what is read of a typed skb is a pointer to the
+ * verifier of 7.x, which no global function takes for a number. */
+static __noinline int matches_inner(u64 start, u32 valid, u32 len)
 {
 	struct sel_input in = { .vlan = -1 };
 
@@ -126,8 +127,7 @@ static __noinline int matches(u64 skb, u32 at_data)
 	inner = inner_of(in.hdr);
 	if (!inner || inner >= s.valid)
 		return 0;
-	/* What is read of a typed skb is a pointer to the verifier of 7.x, no number. */
-	if (!matches_inner(number(&s.start) + inner, s.valid - inner, s.len - inner))
+	if (!matches_inner(s.start + inner, s.valid - inner, s.len - inner))
 		return HOW_TUNNEL;
 	return HOW_TUNNEL | HOW_MATCHED;
 }
