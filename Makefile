@@ -104,7 +104,7 @@ test-kube: ## The tests with a real API server and etcd
 	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest
 
 lab-check: bin/stackhop bin/lab ## The lab's checks on one kernel (KERNEL=6.12, CHECKS="cases churn")
-	scripts/vm run -k $(KERNEL) -t 1200 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab check $(CHECKS)'
+	scripts/vm run -k $(KERNEL) -t 1800 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab check $(CHECKS)'
 
 captures: bin/stackhop bin/lab ## Record the cases' events on all kernels, for the tests of stitching
 	scripts/captures $(KERNELS)

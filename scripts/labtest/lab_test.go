@@ -28,7 +28,7 @@ import (
 var (
 	kernels = flag.String("kernels", "5.10,6.1,6.12,6.18,7", "the kernel series to boot")
 	only    = flag.String("checks", "", "the checks to run (default: all)")
-	limit   = flag.Int("limit", 1200, "seconds that one machine may take")
+	limit   = flag.Int("limit", 1800, "seconds that one machine may take")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
 	update  = flag.Bool("update", false, "rewrite the lists in testdata/kernels/SERIES")
 )
