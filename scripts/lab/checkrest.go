@@ -108,7 +108,7 @@ func (c *checker) leave(name, text string) error {
 
 // kills is how many times a run of the checks kills the tool outright: half of
 // them while it attaches.
-const kills = 4
+const kills = 2
 
 // unwinding is how long the kernel may take to let go of what was attached.
 // Under emulation freeing a trampoline waits for slow grace periods.
