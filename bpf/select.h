@@ -93,9 +93,8 @@ static __always_inline u32 inner_of(const u8 *hdr)
 }
 
 /* matches_inner is matches for the packet inside a tunnel's. A function of its
- * own, for its stack, and static: what is read of a typed skb is a pointer to the
- * verifier of 7.x, which no global function takes for a number. */
-static __noinline int matches_inner(u64 start, u32 valid, u32 len)
+ * own, for its stack, and with plain numbers, as for admit(). */
+__noinline int matches_inner(u64 start, u32 valid, u32 len)
 {
 	struct sel_input in = { .vlan = -1 };
 
@@ -127,7 +126,10 @@ static __noinline int matches(u64 skb, u32 at_data)
 	inner = inner_of(in.hdr);
 	if (!inner || inner >= s.valid)
 		return 0;
-	if (!matches_inner(s.start + inner, s.valid - inner, s.len - inner))
+	/* What is read of a typed skb is a pointer to the verifier of 7.x, which no
+	 * global function takes for a number. It is read back over what was asked for. */
+	*(volatile u64 *)in.hdr = s.start;
+	if (!matches_inner(number((u64 *)in.hdr) + inner, s.valid - inner, s.len - inner))
 		return HOW_TUNNEL;
 	return HOW_TUNNEL | HOW_MATCHED;
 }
