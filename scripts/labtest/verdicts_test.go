@@ -63,7 +63,7 @@ func TestVerdicts(t *testing.T) {
 	text := matrixText(wanted, series, seen)
 	t.Logf("\n%s", text)
 	if *matrix != "" {
-		if err := os.WriteFile(*matrix, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(*matrix, []byte(matrixHead+text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,6 +117,15 @@ func compareCell(t *testing.T, want cell, seen map[string]cell) {
 	}
 	t.Logf("%s: %s %s", c.State, c.Line, c.Note)
 }
+
+// matrixHead is what stands above the matrix in its file.
+const matrixHead = `# Verdicts: what was caused, and what was said of it
+
+Each case was made to happen for real on each of the lab's kernels ('make test-verdicts' writes this file). *seen*: the finding was named.
+*told apart*: the case only looks like the finding, and another line was printed. *instead*: that kernel has no evidence for it; below stands
+what is shown, and why. The lines are those that the tool printed.
+
+`
 
 // matrixText is the matrix as a table, and below it the line of each case.
 func matrixText(wanted []cell, series []string, seen []map[string]cell) string {
