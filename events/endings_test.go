@@ -46,8 +46,6 @@ var endings = []struct {
 	{"tcp frees in name only", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 2, Delivered, "socket", "", "delivered to default/pod"},
 	{"udp buffer full", strings.ReplaceAll(toPod("udp"), ",S", "") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=SOCKET_RCVBUFF site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
 	{"udp buffer full, 5.10", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
-	{"udp unread, 5.10", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb site=skb_queue_purge", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod"},
-	{"udp unread", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=QUEUE_PURGE site=skb_queue_purge_reason", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod"},
 	{"no socket", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81, answered with RST"},
 	{"no socket, 5.10", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81"},
 	{"no socket for data", toPod("A") + "pod/eth0 tcp_v4_rcv\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "no socket for 198.51.100.9:5555→172.23.97.2:81"},

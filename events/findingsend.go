@@ -20,7 +20,7 @@ var findingsAtTheEnd = []Finding{
 	{
 		Where: "socket", Reason: "rcvbuf-full", Title: "the receive buffer is full",
 		Says:     []string{"the receive buffer of {dst} is full, or its filter refused it"},
-		Evidence: []string{"a UDP socket was given it, and udp_queue_rcv… freed it; the kernel (below 5.17) gave no drop reason"},
+		Evidence: []string{"a UDP or raw socket was given it, and freed it; the kernel (below 5.17) gave no drop reason: the same is seen when the socket is closed with it unread"},
 		Advice:   "`ss -nump`: Recv-Q near the limit (rb). The process reads too slowly; net.core.rmem_max and SO_RCVBUF only help with bursts. `nstat -az UdpRcvbufErrors` counts.",
 		Unless:   "UdpRcvbufErrors did not move",
 	},

@@ -206,12 +206,6 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 		}
 		return arrived
 	}
-	site := b.s.names.Symbol(hops[drop].loc)
-	queued := hops[at].station == StationSocketIn && !matchAny(refusedByQueue, site)
-	if kernel == "QUEUE_PURGE" || (kernel == "" && queued) {
-		arrived.note = "the socket discarded it unread, when it was closed (" + orWords(site, "freed in an unknown function") + ")"
-		return arrived
-	}
 	e := b.judgeDrop(hops[:drop+1])
 	if kernel == "" && hops[at].station == StationSocketIn {
 		e.where, e.reason = "socket", "rcvbuf-full"
