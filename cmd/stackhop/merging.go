@@ -88,6 +88,5 @@ func (c *chooser) wants(t *events.Traversal) bool {
 // it was read is filled in then.
 func (s *source) mergeSource() *merge.Source {
 	meta := s.meta()
-	n := &merge.Source{Node: s.node(), BootID: meta.BootID, RunID: meta.RunID, Wall: meta.Clock.Wall}
-	return n
+	return &merge.Source{Node: s.node(), BootID: meta.BootID, RunID: meta.RunID, Wall: meta.Clock.Wall}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -100,16 +99,12 @@ func connKey(src, dst string) string { return src + " → " + dst }
 
 // readHealthy reads what `lab healthy` wrote.
 func readHealthy(path string) (map[string]bool, error) {
-	text, err := os.ReadFile(path)
+	conns, err := readLines[healthyConn](path)
 	if err != nil {
 		return nil, err
 	}
 	lost := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		var conn healthyConn
-		if err := json.Unmarshal([]byte(line), &conn); err != nil {
-			return nil, fmt.Errorf("what `lab healthy` wrote: %w", err)
-		}
+	for _, conn := range conns {
 		lost[connKey(conn.Local, conn.Dialed)] = conn.Lost
 	}
 	if len(lost) == 0 {

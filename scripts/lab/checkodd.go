@@ -94,25 +94,36 @@ func (o *oddity) bulk() bool {
 
 // readOddResults reads what `lab oddities` says, one line for each of the table.
 func readOddResults(path string) ([]oddResult, error) {
-	text, err := os.ReadFile(path)
+	results, err := readLines[oddResult](path)
 	if err != nil {
 		return nil, err
 	}
-	var results []oddResult
-	for line := range strings.Lines(string(text)) {
-		var r oddResult
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			return nil, fmt.Errorf("read the results of the oddities: %w", err)
-		}
-		if i := len(results); i >= len(oddities) || oddities[i].name != r.Name {
+	for i, r := range results {
+		if i >= len(oddities) || oddities[i].name != r.Name {
 			return nil, fmt.Errorf("result %d is of %q", i, r.Name)
 		}
-		results = append(results, r)
 	}
 	if len(results) != len(oddities) {
 		return nil, fmt.Errorf("%d results of %d oddities", len(results), len(oddities))
 	}
 	return results, nil
+}
+
+// readLines reads a file with a JSON object a line, as this program's own verbs leave
+// it for a check.
+func readLines[T any](path string) (all []T, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var one T
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // packetsOf finds an oddity's packets: those of the flow that begins with its

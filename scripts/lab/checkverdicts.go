@@ -175,16 +175,12 @@ func readTooLate(v verdictCase, t *events.Traversal) bool {
 }
 
 func readPlays(path string) (map[string]playResult, error) {
-	text, err := os.ReadFile(path)
+	plays, err := readLines[playResult](path)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]playResult{}
-	for line := range strings.Lines(string(text)) {
-		var r playResult
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			return nil, fmt.Errorf("what `lab verdicts` wrote: %w", err)
-		}
+	for _, r := range plays {
 		out[r.Name] = r
 	}
 	return out, nil

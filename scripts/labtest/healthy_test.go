@@ -6,7 +6,6 @@ package labtest
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 )
 
@@ -16,14 +15,7 @@ import (
 //	go test -tags lab ./scripts/labtest -run TestHealthy -kernels 6.12 -v
 func TestHealthy(t *testing.T) {
 	bin := build(t)
-	slots := make(chan struct{}, machines)
-	for _, k := range strings.Split(*kernels, ",") {
-		t.Run(k, func(t *testing.T) {
-			t.Parallel()
-			slots <- struct{}{}
-			m := run(t, bin, k, fmt.Sprintf("lab up && lab check -o /out -seed %d healthy", *seed))
-			<-slots
-			m.check(t, "healthy")
-		})
-	}
+	onKernels(t, func(t *testing.T, series string) *machine {
+		return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d healthy", *seed))
+	}, func(t *testing.T, _ string, m *machine) { m.check(t, "healthy") })
 }

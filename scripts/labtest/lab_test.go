@@ -50,16 +50,24 @@ type result struct {
 func TestKernels(t *testing.T) {
 	bin := build(t)
 	all := checks(t, bin)
+	onKernels(t, func(t *testing.T, series string) *machine { return boot(t, bin, series, all) }, func(t *testing.T, _ string, m *machine) {
+		for _, name := range all {
+			t.Run(name, func(t *testing.T) { m.check(t, name) })
+		}
+	})
+}
+
+// onKernels runs a machine of each kernel, some of them at a time, and then looks at
+// what each came to.
+func onKernels(t *testing.T, run func(t *testing.T, series string) *machine, look func(t *testing.T, series string, m *machine)) {
 	slots := make(chan struct{}, machines)
 	for _, series := range strings.Split(*kernels, ",") {
 		t.Run(series, func(t *testing.T) {
 			t.Parallel()
 			slots <- struct{}{}
-			m := boot(t, bin, series, all)
+			m := run(t, series)
 			<-slots
-			for _, name := range all {
-				t.Run(name, func(t *testing.T) { m.check(t, name) })
-			}
+			look(t, series, m)
 		})
 	}
 }

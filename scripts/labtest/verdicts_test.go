@@ -45,20 +45,16 @@ func TestVerdicts(t *testing.T) {
 	series := strings.Split(*kernels, ",")
 	seen := make([]map[string]cell, len(series))
 	t.Run("kernels", func(t *testing.T) { // returns when all of them have
-		slots := make(chan struct{}, machines)
-		for i, k := range series {
-			t.Run(k, func(t *testing.T) {
-				t.Parallel()
-				slots <- struct{}{}
-				m := run(t, bin, k, fmt.Sprintf("lab up && lab check -o /out -seed %d -run '%s' verdicts", *seed, *cases))
-				<-slots
-				seen[i] = m.cells(t)
-				for _, w := range wanted {
-					t.Run(w.Case, func(t *testing.T) { compareCell(t, w, seen[i]) })
-				}
-				m.check(t, "verdicts")
-			})
-		}
+		onKernels(t, func(t *testing.T, series string) *machine {
+			return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d -run '%s' verdicts", *seed, *cases))
+		}, func(t *testing.T, k string, m *machine) {
+			cells := m.cells(t)
+			seen[slices.Index(series, k)] = cells
+			for _, w := range wanted {
+				t.Run(w.Case, func(t *testing.T) { compareCell(t, w, cells) })
+			}
+			m.check(t, "verdicts")
+		})
 	})
 	text := matrixText(wanted, series, seen)
 	t.Logf("\n%s", text)
