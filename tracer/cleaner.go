@@ -95,10 +95,34 @@ func detachLater(fds []int) error {
 	return cmd.Process.Release()
 }
 
+// oneByOne keeps other runs of stackhop from the qdiscs of the calling thread's
+// namespace while f works on them: one that is made but has no filter yet would
+// look like somebody else's, and stay. All processes that open a namespace get
+// the same inode, and a lock on it ends with whoever holds it.
+func oneByOne(f func() error) error {
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("open the network namespace: %w", err)
+	}
+	defer ns.Close()
+	for {
+		err := unix.Flock(int(ns.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return f()
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock the network namespace: %w", err)
+		}
+	}
+}
+
 // attach runs in the device's namespace. The cleaner knows of the device
 // before anything is changed on it.
 func (c *cleaner) attach(key deviceKey, ingress, egress *ebpf.Program) error {
-	ifindex := int(key.ifindex)
+	return oneByOne(func() error { return c.attachAlone(int(key.ifindex), ingress, egress) })
+}
+
+func (c *cleaner) attachAlone(ifindex int, ingress, egress *ebpf.Program) error {
 	link, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return fmt.Errorf("device %d: %w", ifindex, err)
@@ -226,7 +250,9 @@ func RunCleaner() int {
 	}
 	for _, t := range targets {
 		var removeErr error
-		err := inNamespace(fmt.Sprintf("/proc/self/fd/%d", t.ns), func() { removeErr = t.c.remove(t.ifindex, t.made) })
+		err := inNamespace(fmt.Sprintf("/proc/self/fd/%d", t.ns), func() {
+			removeErr = oneByOne(func() error { return t.c.remove(t.ifindex, t.made) })
+		})
 		if err = errors.Join(err, removeErr); err != nil {
 			complain(err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -214,6 +215,47 @@ func TestNativeCleaner(t *testing.T) {
 	cl.close()
 	if clsact() {
 		t.Error("clsact is left")
+	}
+}
+
+// Runs that begin and end side by side on one device: the last one takes the qdisc
+// along, whoever made it.
+func TestNativeCleanersSideBySide(t *testing.T) {
+	c := newCluster(t, 1)
+	prog := acceptAll(t)
+	var index int
+	c.in(c.node, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(c.pods[0].host)
+		if err == nil {
+			index = l.Attrs().Index
+		}
+		return err
+	})
+	for round := range 20 {
+		var runs errgroup.Group
+		for run := range 4 {
+			cl, err := startCleaner()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cl.handle = uint32(run + 1)
+			runs.Go(func() error {
+				var attached error
+				err := inNamespace(filepath.Join(runNetns, c.node), func() { attached = cl.attach(deviceKey{ifindex: uint32(index)}, prog, prog) })
+				cl.close()
+				return errors.Join(err, attached)
+			})
+		}
+		if err := runs.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		c.within(c.node, func() error {
+			l, err := netlink.LinkByIndex(index)
+			if err == nil && haveClsact(l) {
+				err = fmt.Errorf("round %d: clsact is left", round)
+			}
+			return err
+		})
 	}
 }
 
