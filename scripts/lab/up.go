@@ -88,6 +88,9 @@ func prepareNetns(name string) error {
 			"net.ipv4.ping_group_range":                  "0 0", // as containerd sets it for pods
 			"net.ipv6.conf.default.accept_dad":           "0",
 			"net.ipv6.conf.default.router_solicitations": "0",
+			// A pod causes more errors in a second here than the kernel would answer.
+			"net.ipv4.icmp_ratelimit": "0",
+			"net.ipv6.icmp.ratelimit": "0",
 		}
 		if _, err := findPod(name); err != nil && name != "outside" {
 			settings["net.ipv4.ip_forward"] = "1"
