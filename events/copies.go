@@ -153,7 +153,7 @@ func (b *builder) waitNote(r *run) string {
 	for _, w := range b.waits {
 		if b.s.observed(w.from.netns) && w.from.time >= r.hops[0].time && w.from.time <= r.hops[len(r.hops)-1].time {
 			places = append(places, fmt.Sprintf("%s at %s %s", lapse(since(w.from.time, w.to.time)),
-				b.s.netnsName(w.from.netns), b.s.deviceName(w.from.netns, w.from.ifindex)))
+				b.s.netnsName(w.from.netns), b.deviceName(w.from.netns, w.from.ifindex)))
 		}
 	}
 	if places == nil {

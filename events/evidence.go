@@ -41,7 +41,7 @@ func (b *builder) evidence(hops []hop) evidence {
 	ev.site = b.s.names.Symbol(hops[n].loc)
 	ev.device = hops[n].a
 	if hops[n].ifindex != 0 {
-		ev.dev = b.s.deviceName(hops[n].netns, hops[n].ifindex)
+		ev.dev = b.deviceName(hops[n].netns, hops[n].ifindex)
 	}
 	ev.proof = append(ev.proof, n)
 	ev.noEntry = hops[n].flags&FlagNoEntry != 0
@@ -53,7 +53,7 @@ func (b *builder) evidence(hops []hop) evidence {
 		}
 		ev.seen |= 1 << (h.station & 63)
 		if ev.dev == "" && h.ifindex != 0 {
-			ev.dev = b.s.deviceName(h.netns, h.ifindex)
+			ev.dev = b.deviceName(h.netns, h.ifindex)
 		}
 		if counts, clashes := ev.look(b, h, &denied), ev.clash(b, hops, i); counts || clashes {
 			ev.proof = append(ev.proof, i)

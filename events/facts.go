@@ -24,7 +24,7 @@ func (f *facts) toPort(b *builder, h *hop) {
 	if ifindex == 0 {
 		return
 	}
-	f.port, f.inPort, f.stp = b.s.deviceName(h.netns, ifindex), ifindex == h.ifindex, uint8(h.val)
+	f.port, f.inPort, f.stp = b.deviceName(h.netns, ifindex), ifindex == h.ifindex, uint8(h.val)
 }
 
 // stpForwarding is BR_STATE_FORWARDING of linux/if_bridge.h.

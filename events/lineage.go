@@ -42,14 +42,25 @@ type builder struct {
 	copies copies
 	waits  []wait
 	notes  []string
+
+	// Kept from group to group, so that nothing is allocated for them.
+	room       []hop       // what hops cuts its results off
+	metDevices []metDevice // of the group
 }
 
 // waysPerPacket bounds the work for a group by its size. Each packet is on
 // one or two ways, unless copies of copies are merged again and again.
 const waysPerPacket = 8
 
+// maxRoom is how many hops' room is kept from group to group.
+const maxRoom = 4096
+
 // group gives out the traversals of a group, one for each of its roots.
 func (b *builder) group(g *group, evicted bool) {
+	b.room, b.metDevices = b.room[:0], b.metDevices[:0]
+	if cap(b.room) > maxRoom {
+		b.room = nil
+	}
 	var roots []*packet
 	for _, p := range g.packets {
 		if len(p.steps) > 0 && (p.up == nil || len(p.up.steps) == 0) {
@@ -118,7 +129,7 @@ func (b *builder) follow(p *packet, from int, prefix []hop) route {
 		if fork < from || (fork == from && from > 0) {
 			continue // it forked before this way came along here
 		}
-		way := b.follow(c, 0, p.hops(from, fork, prefix))
+		way := b.follow(c, 0, b.hops(p, from, fork, prefix))
 		if c.born == StationClone {
 			clones = append(clones, way)
 			b.findWait(p, fork, c)
@@ -142,7 +153,7 @@ func (b *builder) exhausted() bool {
 
 // own is the way of the socket buffer itself, without what forked off it.
 func (b *builder) own(p *packet, from int, prefix []hop) route {
-	hops := p.hops(from, len(p.steps), prefix)
+	hops := b.hops(p, from, len(p.steps), prefix)
 	if m := p.merged; m != nil && len(m.steps) > 0 && !m.visiting && !b.exhausted() {
 		at := m.after(p.steps[len(p.steps)-1].time)
 		if at < len(m.steps) {
@@ -206,14 +217,19 @@ func (b *builder) note(text string) {
 	}
 }
 
-// hops appends the packet's steps from, to (exclusive) to a copy of prefix.
-func (p *packet) hops(from, to int, prefix []hop) []hop {
-	hops := make([]hop, len(prefix), len(prefix)+max(to-from, 0))
-	copy(hops, prefix)
-	for i := from; i < to; i++ {
-		hops = append(hops, hop{step: &p.steps[i], p: p, i: i})
+// hops appends the packet's steps from, to (exclusive) to a copy of prefix. The
+// result lasts until the next group.
+func (b *builder) hops(p *packet, from, to int, prefix []hop) []hop {
+	n := len(prefix) + max(to-from, 0)
+	if cap(b.room)-len(b.room) < n {
+		b.room = make([]hop, 0, max(2*cap(b.room), n)) // slices of the old one keep it
 	}
-	return hops
+	start := len(b.room)
+	b.room = append(b.room, prefix...)
+	for i := from; i < to; i++ {
+		b.room = append(b.room, hop{step: &p.steps[i], p: p, i: i})
+	}
+	return b.room[start:len(b.room):len(b.room)]
 }
 
 // after is the index of the first step later than time.

@@ -149,11 +149,11 @@ func (b *builder) masqueraded(hops []hop, i int, to Tuple) bool {
 	for j := i; j < len(hops) && hops[j].netns == hops[i].netns; j++ {
 		switch hops[j].station {
 		case StationNeighbour, StationTCEgress, StationQueue, StationTransmit:
-			d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex)
+			d, ok := b.device(hops[j].netns, hops[j].ifindex)
 			if ok && d.Master != 0 {
 				// br_netfilter runs POSTROUTING with the bridge as the device. The port
 				// itself has at most an address for its link.
-				d, ok = b.s.names.Device(hops[j].netns, d.Master)
+				d, ok = b.device(hops[j].netns, d.Master)
 			}
 			if ok && len(d.Addrs) > 0 {
 				return slices.Contains(d.Addrs, to.Src)

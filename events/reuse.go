@@ -54,6 +54,6 @@ func (b *builder) fromWire(h *hop) bool {
 	if h.station != StationReceive {
 		return false
 	}
-	d, ok := b.s.names.Device(h.netns, h.ifindex)
+	d, ok := b.device(h.netns, h.ifindex)
 	return ok && d.Name != "lo" && (d.Kind == "" || d.Kind == "tun")
 }

@@ -133,14 +133,14 @@ func (b *builder) ruleDevices(q *RuleQuery, stay []hop, by *hop) {
 	for i := len(stay) - 1; i >= 0 && index == 0; i-- {
 		index = stay[i].ifindex
 	}
-	d, ok := b.s.names.Device(q.Netns, index)
+	d, ok := b.device(q.Netns, index)
 	if !ok || index == 0 {
 		return
 	}
 	bridged := false
 	if d.Master != 0 {
 		bridged = true
-		if d, ok = b.s.names.Device(q.Netns, d.Master); !ok {
+		if d, ok = b.device(q.Netns, d.Master); !ok {
 			return
 		}
 	}

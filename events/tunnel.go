@@ -84,7 +84,7 @@ func (b *builder) tunnel(hops []hop, i int, kinds []string) string {
 			if j < 0 || j >= len(hops) || j > i+1 {
 				continue
 			}
-			if d, ok := b.s.names.Device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(kinds, d.Kind) {
+			if d, ok := b.device(hops[j].netns, hops[j].ifindex); ok && slices.Contains(kinds, d.Kind) {
 				return d.Name
 			}
 		}

@@ -282,7 +282,7 @@ func (b *builder) judgeLeft(hops []hop) (ending, bool) {
 func (b *builder) leftBy(at int, h *hop) ending {
 	return ending{
 		verdict: LeftNode, rank: rankLeft, at: at, where: "device",
-		say: "left the node by " + b.s.deviceName(h.netns, h.ifindex),
+		say: "left the node by " + b.deviceName(h.netns, h.ifindex),
 	}
 }
 
@@ -353,7 +353,7 @@ func (b *builder) lastSeen(hops []hop) string {
 	}
 	fmt.Fprintf(&sb, "at %s on %s", b.s.hookName(h.hook), b.s.netnsName(h.netns))
 	if h.ifindex != 0 {
-		sb.WriteString(" (" + b.s.deviceName(h.netns, h.ifindex) + ")")
+		sb.WriteString(" (" + b.deviceName(h.netns, h.ifindex) + ")")
 	}
 	return sb.String()
 }

@@ -24,6 +24,7 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 	all := stays(r.hops)
 	visits := make([]Visit, 0, len(all))
 	start := r.hops[0].time
+	hooks := b.hookVisits(r.hops, start)
 	for k, st := range all {
 		hops := r.hops[st.lo:st.hi]
 		v := Visit{
@@ -42,7 +43,7 @@ func (b *builder) visits(r *run, e *ending) []Visit {
 			v.Stacks = 0.5 // the way out only, however far it came
 		}
 		v.Devices = b.devices(hops, v.Bridged)
-		v.Hooks = b.hookVisits(hops, st.lo, r.hops, start)
+		v.Hooks = hooks[st.lo:st.hi:st.hi]
 		e.mark(v.Hooks, st.lo)
 		// Behind the devices: whose a namespace is may be known by their addresses only.
 		ns := b.s.names.Namespace(v.Netns)
@@ -142,8 +143,8 @@ func (b *builder) beginning(r *run) string {
 	if b.s.names.Namespace(h.netns).Kind == KindNetwork {
 		return ""
 	}
-	d, ok := b.s.names.Device(h.netns, h.ifindex)
-	if ok && (d.Kind == "bridge" || (d.Kind == "veth" && b.peerObserved(h.netns, &d))) {
+	d, ok := b.device(h.netns, h.ifindex)
+	if ok && (d.Kind == "bridge" || (d.Kind == "veth" && b.peerObserved(h.netns, d))) {
 		return "it was first seen coming in by " + d.Name + ", and not at its sender"
 	}
 	return ""
@@ -181,17 +182,17 @@ func (b *builder) bridged(hops []hop, entered string) (bridged, nf bool) {
 		nf = nf || h.station == StationBridgeNF
 		bridge = bridge || bridgeStation(h.station)
 		l3 = l3 || l3Station[h.station]
-		d, ok := b.s.names.Device(h.netns, h.ifindex)
-		if !ok {
-			continue
-		}
 		switch h.station {
 		case StationReceive, StationTCIngress:
-			master = d.Master
-			up = up || d.Kind == "bridge"
+			if d, ok := b.device(h.netns, h.ifindex); ok {
+				master = d.Master
+				up = up || d.Kind == "bridge"
+			}
 		case StationTCEgress, StationQueue, StationTransmit:
-			crossed = crossed || (d.Master != 0 && d.Master == master)
-			down = down || d.Kind == "bridge"
+			if d, ok := b.device(h.netns, h.ifindex); ok {
+				crossed = crossed || (d.Master != 0 && d.Master == master)
+				down = down || d.Kind == "bridge"
+			}
 		}
 	}
 	if entered != ViaDevice || l3 {
@@ -230,7 +231,7 @@ func (b *builder) devices(hops []hop, bridged bool) []string {
 			add(h.ifindex, true)
 		case StationBridgeUp:
 			add(h.ifindex, false)
-			if d, ok := b.s.names.Device(h.netns, h.ifindex); ok {
+			if d, ok := b.device(h.netns, h.ifindex); ok {
 				add(d.Master, false)
 			}
 		}
@@ -241,10 +242,10 @@ func (b *builder) devices(hops []hop, bridged bool) []string {
 	names := make([]string, 0, len(ways)+1)
 	netns := hops[0].netns
 	for i, w := range ways {
-		names = append(names, b.s.deviceName(netns, w.ifindex))
-		d, ok := b.s.names.Device(netns, w.ifindex)
+		names = append(names, b.deviceName(netns, w.ifindex))
+		d, ok := b.device(netns, w.ifindex)
 		if i == 0 && bridged && ok && d.Master != 0 && (len(ways) == 1 || ways[1].ifindex != d.Master) {
-			names = append(names, "("+b.s.deviceName(netns, d.Master)+")")
+			names = append(names, "("+b.deviceName(netns, d.Master)+")")
 		}
 	}
 	return names
@@ -277,20 +278,18 @@ func dataLink(visits []Visit) []string {
 	return link
 }
 
-// hookVisits lists the events of a visit.
-func (b *builder) hookVisits(hops []hop, lo int, all []hop, start uint64) []HookVisit {
-	list := make([]HookVisit, 0, len(hops))
+// hookVisits lists the events of a run.
+func (b *builder) hookVisits(hops []hop, start uint64) []HookVisit {
+	list := make([]HookVisit, len(hops))
 	for i := range hops {
-		h := &hops[i]
-		v := HookVisit{Hook: b.s.hookName(h.hook), NS: since(start, h.time), Detail: b.detail(h), Station: h.station}
+		h, v := &hops[i], &list[i]
+		v.Hook, v.NS, v.Detail, v.Station = b.s.hookName(h.hook), since(start, h.time), b.detail(h), h.station
 		if h.ifindex != 0 {
-			v.Device = b.s.deviceName(h.netns, h.ifindex)
+			v.Device = b.deviceName(h.netns, h.ifindex)
 		}
-		if at := lo + i; v.Detail == "" && at > 0 && h.hdr != nil && all[at-1].hdr != nil && h.hdr != all[at-1].hdr &&
-			h.hdr.Tuple != all[at-1].hdr.Tuple {
+		if v.Detail == "" && i > 0 && h.hdr != nil && hops[i-1].hdr != nil && h.hdr != hops[i-1].hdr && h.hdr.Tuple != hops[i-1].hdr.Tuple {
 			v.Detail = tupleWords(h.hdr.Tuple, hasPorts(h.hdr))
 		}
-		list = append(list, v)
 	}
 	return list
 }
