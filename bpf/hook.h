@@ -28,6 +28,18 @@ static __noinline int hook_args(void *ctx, struct hook_args *a)
 	return ret;
 }
 
+/*
+ * The skb alone, likewise; where the context has it as such, one instruction in
+ * the place of the call. It is all that most packets cost at most hooks.
+ */
+static __noinline u64 hook_skb(void *ctx)
+{
+	u64 ret;
+
+	asm volatile("%0 = 0" : "=r"(ret) : "r"(ctx) : "memory");
+	return ret;
+}
+
 /* Where a cause was found, its answer is expected next on this CPU. */
 static __always_inline void expect_answer(const struct packet *p)
 {
@@ -219,30 +231,37 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
  * follow_entry: for most packets that pass here the expression is all that is
  * asked, as long as no connection is followed yet.
  */
-static __always_inline void follow_entry(const struct hook_args *a, u32 how)
+static __always_inline void follow_entry(void *ctx, u32 how)
 {
+	u64 typed = hook_skb(ctx), skb = 0;
 	struct packet *p = 0;
-	u64 skb = 0;
+	struct hook_args a;
 
-	if (maybe_tracked(a->skb)) {
-		skb = number(&a->skb);
+	if (count_hits) {
+		hook_args(ctx, &a);
+		hit(&a);
+	}
+	if (maybe_tracked(typed)) {
+		hook_args(ctx, &a);
+		skb = number(&a.skb);
 		p = find_life(skb);
 	}
 	/* A sender's first hook, and any hook where not every free is seen, may
 	 * find a packet that was at the same address before. */
 	if (!p || prove_identity || how & HOW_BEGINS || !(p->flags & EVENT_MATCHED)) {
-		int flags = matches(a->skb, how & HOW_AT_DATA);
+		int flags = matches(typed, how & HOW_AT_DATA);
 
 		how |= flags;
 		if (!(flags & HOW_MATCHED) && !p && !flows_used && !via_used)
 			return;
-		skb = number(&a->skb);
+		hook_args(ctx, &a);
+		skb = number(&a.skb);
 		flags = admit(skb, how);
 		if (flags < 0)
 			return;
 		how |= flags & EVENT_FIRST;
 	}
-	tell(skb, number(&a->net), number(&a->sk), a->hook, how);
+	tell(skb, number(&a.net), number(&a.sk), a.hook, how);
 }
 
 /*

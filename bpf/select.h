@@ -58,17 +58,16 @@ static __always_inline s32 vlan_of(u64 skb)
 }
 
 /* ask runs the user's expression on what is at start, of which so much is in the
- * linear part. in must be zero, but for vlan. */
-static __always_inline int ask(u64 start, u32 valid, u32 len, struct sel_input *in)
+ * linear part. Behind that part there is always as much again as is read of it too
+ * much: struct skb_shared_info. */
+static __always_inline int ask(u64 start, u32 valid, u32 len, s32 vlan, struct sel_input *in)
 {
-	if (valid > SEL_BYTES)
-		valid = SEL_BYTES;
-	in->valid = valid;
-	in->len = len;
-	/* Keeps the bound in sight of 5.10's verifier. */
-	asm volatile("if %0 > 128 goto +1\n\tgoto +1\n\t%0 = 128" : "+r"(valid));
-	if (bpf_probe_read_kernel(in->hdr, valid, (void *)start))
+	if (bpf_probe_read_kernel(in->hdr, SEL_BYTES, (void *)start))
 		return false;
+	in->valid = valid < SEL_BYTES ? valid : SEL_BYTES;
+	in->len = len;
+	in->vlan = vlan < 0 ? -1 : vlan & 0xfff;
+	in->src_sets = in->dst_sets = 0;
 	if (targets)
 		find_sets(in, start);
 	return sel_match(in);
@@ -96,16 +95,16 @@ static __always_inline u32 inner_of(const u8 *hdr)
  * own, for its stack, and with plain numbers, as for admit(). */
 __noinline int matches_inner(u64 start, u32 valid, u32 len)
 {
-	struct sel_input in = { .vlan = -1 };
+	struct sel_input in;
 
-	return ask(start, valid, len, &in);
+	return ask(start, valid, len, -1, &in);
 }
 
 /* matches runs the user's expression, and returns HOW_MATCHED and HOW_TUNNEL. skb:
  * the hook's pointer, as it came. */
 static __noinline int matches(u64 skb, u32 at_data)
 {
-	struct sel_input in = {};
+	struct sel_input in;
 	struct span s = {};
 	u32 inner;
 	int err;
@@ -118,10 +117,7 @@ static __noinline int matches(u64 skb, u32 at_data)
 		err = find_network(skb, at_data, &s);
 	if (err)
 		return 0;
-	in.vlan = want_vlan ? vlan_of(skb) : -1;
-	if (in.vlan >= 0)
-		in.vlan &= 0xfff;
-	if (ask(s.start, s.valid, s.len, &in))
+	if (ask(s.start, s.valid, s.len, want_vlan ? vlan_of(skb) : -1, &in))
 		return HOW_MATCHED;
 	inner = inner_of(in.hdr);
 	if (!inner || inner >= s.valid)

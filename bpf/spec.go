@@ -6,9 +6,9 @@ import "github.com/cilium/ebpf"
 
 // Names that the Go side refers to.
 const (
-	// FuncHookArgs and FuncSelMatch are the subprograms whose bodies are
-	// replaced before loading.
+	// The subprograms whose bodies are replaced before loading.
 	FuncHookArgs = "hook_args"
+	FuncHookSkb  = "hook_skb"
 	FuncSelMatch = "sel_match"
 
 	MapRings   = "sh_rings"

@@ -24,7 +24,7 @@ const struct {
 	enum event_ext ext;
 } wire_types = {};
 
-/* Off, or an skb that surely is not followed: the way of most packets. */
+/* Programs that are not told the skb. */
 #define ARGS_OR_RETURN(a, ret)                       \
 	struct hook_args a;                          \
 	if (!enabled)                                \
@@ -32,10 +32,19 @@ const struct {
 	hook_args(ctx, &a);                          \
 	hit(&a);
 
+/* Programs for packets that are followed already. One that surely is not, as most
+ * are, costs no more than the first condition. */
 #define PACKET_OR_RETURN(a, skb, p, ret)             \
-	u64 skb;                                     \
+	struct hook_args a;                          \
 	struct packet *p;                            \
-	if (!maybe_tracked(a.skb))                   \
+	u64 skb;                                     \
+	if (!count_hits && !maybe_tracked(hook_skb(ctx))) \
+		return ret;                          \
+	if (!enabled)                                \
+		return ret;                          \
+	hook_args(ctx, &a);                          \
+	hit(&a);                                     \
+	if (count_hits && !maybe_tracked(a.skb))     \
 		return ret;                          \
 	skb = number(&a.skb);                        \
 	if (prove_identity && !still_same(skb))      \
@@ -49,7 +58,6 @@ SEC("kprobe")
 int path(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, 0, 0, data);
 	return 0;
@@ -60,7 +68,6 @@ SEC("kprobe")
 int track(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, HOW_CT, 0, data);
 	return 0;
@@ -104,7 +111,6 @@ SEC("tc")
 int tc_path(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, -1)
 	PACKET_OR_RETURN(a, skb, p, -1)
 	if (record)
 		record_tc(ctx, skb, a.hook);
@@ -119,7 +125,6 @@ int transmit(void *ctx)
 {
 	u64 data[3] = {};
 	struct span s;
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	if (record && !find_network(skb, false, &s))
 		link_of(skb, s.start, data);
@@ -131,8 +136,8 @@ int transmit(void *ctx)
 SEC("kprobe")
 int device(void *ctx)
 {
-	ARGS_OR_RETURN(a, 0)
-	follow_entry(&a, HOW_LINK);
+	if (enabled)
+		follow_entry(ctx, HOW_LINK);
 	return 0;
 }
 
@@ -140,8 +145,8 @@ int device(void *ctx)
 SEC("kprobe")
 int receive(void *ctx)
 {
-	ARGS_OR_RETURN(a, 0)
-	follow_entry(&a, HOW_AT_DATA | HOW_LINK);
+	if (enabled)
+		follow_entry(ctx, HOW_AT_DATA | HOW_LINK);
 	return 0;
 }
 
@@ -149,8 +154,8 @@ int receive(void *ctx)
 SEC("kprobe")
 int socket_out(void *ctx)
 {
-	ARGS_OR_RETURN(a, 0)
-	follow_entry(&a, HOW_BEGINS | HOW_TASK);
+	if (enabled)
+		follow_entry(ctx, HOW_BEGINS | HOW_TASK);
 	return 0;
 }
 
@@ -159,7 +164,6 @@ SEC("kprobe")
 int socket_in(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	socket_of(number(&a.sk), false, data);
 	follow_packet(&a, skb, p, HOW_NO_DEV | HOW_NO_HEADER, 0, data);
@@ -172,7 +176,6 @@ int netfilter(void *ctx)
 {
 	u64 data[3] = {};
 	u8 pf = 0, hook = 0;
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	struct nf_hook_state *st = (void *)a.state;
 
@@ -194,10 +197,9 @@ SEC("kprobe")
 int verdict(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
 	if ((u8)low32(a.a) != 0)
 		return 0;
-	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, HOW_NO_HEADER, 0, data);
 	return 0;
 }
@@ -207,7 +209,6 @@ SEC("kprobe")
 int icmp_send(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	data[0] = (u8)number(&a.a) | (u64)(u8)number(&a.b) << 8;
 	follow_packet(&a, skb, p, HOW_NO_DEV, 0, data);
@@ -220,7 +221,6 @@ SEC("kprobe")
 int answer(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, HOW_NO_DEV | HOW_NO_HEADER, 0, data);
 	expect_answer(p);
@@ -232,7 +232,6 @@ SEC("kprobe")
 int look_up(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, 0, 0, data);
 	struct cause *c = &causes[this_cpu()];
@@ -265,7 +264,6 @@ SEC("kprobe")
 int clash(void *ctx)
 {
 	u32 ifindex = 0;
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	locate(a.net, 0, skb, 0, p, &ifindex);
 	send_ct(skb, a.hook, ifindex, 0);
@@ -278,7 +276,6 @@ SEC("kprobe")
 int schedule(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	causes[this_cpu()].skb = 0;
 	PACKET_OR_RETURN(a, skb, p, 0)
 	causes[this_cpu()].skb = skb;
@@ -314,7 +311,6 @@ SEC("kprobe")
 int route_error(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	struct sk_buff *b = (void *)skb;
 	unsigned long dst = 0;
@@ -339,7 +335,6 @@ SEC("kprobe")
 int bridge_port(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	struct net_bridge_port *to = (void *)number(&a.a);
 	struct net_device *dev = 0;
@@ -380,7 +375,6 @@ SEC("kprobe")
 int drop(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	data[0] = (u32)number(&a.a);
 	data[1] = number(&a.b);
@@ -394,7 +388,6 @@ SEC("kprobe")
 int end(void *ctx)
 {
 	u64 data[3] = {};
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
 	return 0;
@@ -406,10 +399,9 @@ int merge(void *ctx)
 {
 	u64 data[3] = {};
 	struct packet *into;
-	ARGS_OR_RETURN(a, 0)
+	PACKET_OR_RETURN(a, skb, p, 0)
 	if (low32(a.b))
 		return 0;
-	PACKET_OR_RETURN(a, skb, p, 0)
 	into = find_life(number(&a.a));
 	data[0] = into ? into->id : 0;
 	follow_packet(&a, skb, p, HOW_END | HOW_NO_HEADER, EVENT_END, data);
@@ -463,7 +455,6 @@ SEC("kprobe")
 int clone(void *ctx)
 {
 	u64 child;
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	child = number(&a.a);
 	if (child && adopt(a.hook, skb, child))
@@ -477,7 +468,6 @@ SEC("kprobe")
 int segment(void *ctx)
 {
 	u64 child;
-	ARGS_OR_RETURN(a, 0)
 	PACKET_OR_RETURN(a, skb, p, 0)
 	child = number(&a.a);
 	for (int i = 0; i < MAX_SEGMENTS; i++) {

@@ -109,7 +109,7 @@ _Static_assert(sizeof(struct event_ct) == 152, "event_ct");
 /* What the selection program (sel_match) sees of a packet. */
 #define SEL_BYTES 128
 struct sel_input {
-	u8 hdr[SEL_BYTES]; /* from the network header on, zero beyond valid */
+	u8 hdr[SEL_BYTES]; /* from the network header on, anything beyond valid */
 	u32 valid;
 	u32 len; /* network-layer length */
 	s32 vlan; /* VLAN id, -1: untagged */

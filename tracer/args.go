@@ -137,41 +137,53 @@ func registers() ([]int16, error) {
 	return nil, fmt.Errorf("kprobes on %s: %w", runtime.GOARCH, errors.ErrUnsupported)
 }
 
+// load loads what a slot is filled with into register to; ok is false where the
+// hook has no such value.
+func (res *resolved) load(s slot, ctx handover, to asm.Register) (ins asm.Instruction, ok bool, err error) {
+	if ctx == contextSkb {
+		return asm.Mov.Reg(to, asm.R1), s.offset == bpf.ArgSkb, nil
+	}
+	switch s.arg.from {
+	case argNone:
+		return ins, false, nil
+	case argReturn:
+		if ctx == contextRegs {
+			return ins, false, fmt.Errorf("a kprobe's return value: %w", errNoArgument)
+		}
+		return asm.LoadMem(to, asm.R1, int16(res.params)*8, asm.DWord), true, nil
+	}
+	from := int16(s.arg.n-1) * 8
+	if ctx == contextRegs {
+		regs, err := registers()
+		if err != nil {
+			return ins, false, err
+		}
+		if int(s.arg.n) > len(regs) {
+			return ins, false, fmt.Errorf("argument %d in registers: %w", s.arg.n, errNoArgument)
+		}
+		from = regs[s.arg.n-1]
+	}
+	return asm.LoadMem(to, asm.R1, from, asm.DWord), true, nil
+}
+
 // hookArgs generates the body of hook_args(ctx R1, args R2): it fills every
 // member of struct hook_args (bpf/hook.h).
 func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) {
-	regs, err := registers()
-	if err != nil && ctx == contextRegs {
-		return nil, err
-	}
 	insns := asm.Instructions{
 		asm.Mov.Imm(asm.R0, int32(id)),
 		asm.StoreMem(asm.R2, bpf.ArgHook, asm.R0, asm.DWord),
 		asm.Mov.Imm(asm.R0, 0),
 	}
 	for _, s := range res.slots {
+		load, ok, err := res.load(s, ctx, asm.R3)
 		switch {
-		case ctx == contextSkb && s.offset == bpf.ArgSkb:
-			insns = append(insns, asm.StoreMem(asm.R2, s.offset, asm.R1, asm.DWord))
-			continue
-		case s.arg.from == argNone || ctx == contextSkb:
-			insns = append(insns, asm.StoreMem(asm.R2, s.offset, asm.R0, asm.DWord))
-			continue
-		}
-		var from int16
-		switch {
-		case ctx == contextRegs && (s.arg.from == argReturn || int(s.arg.n) > len(regs)):
-			return nil, fmt.Errorf("argument %d in registers: %w", s.arg.n, errNoArgument)
-		case ctx == contextRegs:
-			from = regs[s.arg.n-1]
-		case s.arg.from == argReturn:
-			from = int16(res.params) * 8
+		case err != nil:
+			return nil, err
+		case ok:
+			insns = append(insns, load, asm.StoreMem(asm.R2, s.offset, asm.R3, asm.DWord))
 		default:
-			from = int16(s.arg.n-1) * 8
+			insns = append(insns, asm.StoreMem(asm.R2, s.offset, asm.R0, asm.DWord))
 		}
-		insns = append(insns,
-			asm.LoadMem(asm.R3, asm.R1, from, asm.DWord),
-			asm.StoreMem(asm.R2, s.offset, asm.R3, asm.DWord))
 	}
 	if res.deref >= 0 {
 		insns = append(insns,
@@ -183,6 +195,58 @@ func hookArgs(id uint16, res *resolved, ctx handover) (asm.Instructions, error) 
 			asm.FnProbeReadKernel.Call())
 	}
 	return append(insns, asm.Mov.Imm(asm.R0, 0), asm.Return()), nil
+}
+
+// hookSkb generates the body of hook_skb(ctx R1), which returns the skb: one
+// instruction, unless it is behind a pointer.
+func hookSkb(res *resolved, ctx handover) (asm.Instructions, error) {
+	load, ok, err := res.load(res.slots[0], ctx, asm.R0)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		load = asm.Mov.Imm(asm.R0, 0)
+	}
+	if res.deref != bpf.ArgSkb {
+		return asm.Instructions{load, asm.Return()}, nil
+	}
+	return asm.Instructions{
+		load,
+		asm.Mov.Reg(asm.R3, asm.R0),
+		asm.Add.Imm(asm.R3, res.derefAt),
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, -8),
+		asm.Mov.Imm(asm.R2, 8),
+		asm.FnProbeReadKernel.Call(),
+		asm.LoadMem(asm.R0, asm.RFP, -8, asm.DWord),
+		asm.Return(),
+	}, nil
+}
+
+// inlineFunction puts body in the place of a subprogram's calls, if it is no more
+// than one instruction, and of the subprogram otherwise. What is called neither
+// way keeps R1 to R5 less than a call does.
+func inlineFunction(insns asm.Instructions, name string, body asm.Instructions) asm.Instructions {
+	if len(body) > 2 {
+		return replaceFunction(insns, name, body)
+	}
+	out := make(asm.Instructions, 0, len(insns))
+	inside := false
+	for _, ins := range insns {
+		if s := ins.Symbol(); s != "" {
+			inside = s == name
+		}
+		switch {
+		case inside: // nobody calls it any more, which the verifier refuses
+		case ins.IsFunctionCall() && ins.Reference() == name:
+			instead := body[0]
+			instead.Metadata = ins.Metadata
+			out = append(out, instead.WithReference(""))
+		default:
+			out = append(out, ins)
+		}
+	}
+	return out
 }
 
 // replaceFunction puts body in the place of a subprogram's instructions. The

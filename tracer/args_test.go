@@ -151,12 +151,12 @@ func filled(t *testing.T, insns asm.Instructions) map[int16]int {
 		switch {
 		case ins.OpCode.Class() == asm.LdXClass && ins.Dst == asm.R3 && ins.Src == asm.R1:
 			r3 = int(ins.Offset)
+		case ins.OpCode.ALUOp() == asm.Mov && ins.Dst == asm.R3 && ins.Src == asm.R1:
+			r3 = -2 // the context itself
 		case ins.OpCode.Class() == asm.StXClass && ins.Dst == asm.R2:
 			switch ins.Src {
 			case asm.R3:
 				got[ins.Offset] = r3
-			case asm.R1:
-				got[ins.Offset] = -2
 			case asm.R0:
 				got[ins.Offset] = -1
 				if ins.Offset == bpf.ArgHook {
@@ -245,6 +245,61 @@ func TestHookArgsDeref(t *testing.T) {
 	})
 	if !calls || !slices.Contains(insns, asm.Add.Imm(asm.R3, 24)) {
 		t.Errorf("the pointer is not followed to offset 24:\n%v", insns)
+	}
+}
+
+func TestHookSkb(t *testing.T) {
+	direct, behind, none := &resolved{deref: -1}, &resolved{deref: bpf.ArgSkb, derefAt: 24}, &resolved{deref: -1}
+	direct.add(bpf.ArgSkb, 2)
+	behind.add(bpf.ArgSkb, 1)
+	none.add(bpf.ArgSkb, 0)
+	regs, err := registers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		res  *resolved
+		ctx  handover
+		want asm.Instruction // the first one
+		n    int             // of them
+	}{
+		{"array", direct, contextArray, asm.LoadMem(asm.R0, asm.R1, 8, asm.DWord), 2},
+		{"registers", direct, contextRegs, asm.LoadMem(asm.R0, asm.R1, regs[1], asm.DWord), 2},
+		{"tc", onlySkb(), contextSkb, asm.Mov.Reg(asm.R0, asm.R1), 2},
+		{"pointer", behind, contextArray, asm.LoadMem(asm.R0, asm.R1, 0, asm.DWord), 9},
+		{"none", none, contextArray, asm.Mov.Imm(asm.R0, 0), 2},
+	} {
+		got, err := hookSkb(tt.res, tt.ctx)
+		if err != nil || len(got) != tt.n || got[0] != tt.want || got[len(got)-1].OpCode.JumpOp() != asm.Exit {
+			t.Errorf("%s: %v, error %v", tt.name, got, err)
+		}
+		for _, ins := range got {
+			if ins.OpCode == asm.InvalidOpCode {
+				t.Errorf("%s: the assembler has no such instruction:\n%v", tt.name, got)
+			}
+		}
+	}
+}
+
+func TestInlineFunction(t *testing.T) {
+	call := asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoCall, Constant: -1}.WithReference("small")
+	program := asm.Instructions{
+		asm.Mov.Imm(asm.R0, 1).WithSymbol("main"), call, asm.Return(),
+		asm.Mov.Imm(asm.R0, 2).WithSymbol("small"), asm.Return(),
+		asm.Mov.Imm(asm.R0, 3).WithSymbol("last"), asm.Return(),
+	}
+	one := asm.LoadMem(asm.R0, asm.R1, 8, asm.DWord)
+	got := inlineFunction(slices.Clone(program), "small", asm.Instructions{one, asm.Return()})
+	if len(got) != 5 || got[1].OpCode != one.OpCode || got[1].Offset != 8 || got[1].Reference() != "" || got[3].Symbol() != "last" {
+		t.Errorf("one instruction:\n%v", got)
+	}
+	got = inlineFunction(slices.Clone(program), "small", asm.Instructions{one, asm.Mov.Imm(asm.R1, 0), asm.Return()})
+	if len(got) != 8 || got[1].Reference() != "small" || got[3].Symbol() != "small" {
+		t.Errorf("more than one:\n%v", got)
+	}
+	if got := inlineFunction(slices.Clone(program), "absent", asm.Instructions{one, asm.Return()}); len(got) != len(program) {
+		t.Errorf("absent:\n%v", got)
 	}
 }
 

@@ -82,7 +82,12 @@ func (l *loader) program(h *hook, how string, res *resolved, ctx handover) (*ebp
 	if err != nil {
 		return nil, err
 	}
+	skb, err := hookSkb(res, ctx)
+	if err != nil {
+		return nil, err
+	}
 	spec.Instructions = replaceFunction(spec.Instructions, bpf.FuncHookArgs, args)
+	spec.Instructions = inlineFunction(spec.Instructions, bpf.FuncHookSkb, skb)
 	spec.Instructions = replaceFunction(spec.Instructions, bpf.FuncSelMatch, l.selection)
 	spec.Name = programName(h.row.name)
 	switch how {

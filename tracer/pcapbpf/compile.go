@@ -8,7 +8,7 @@
 // the stack of the caller:
 //
 //	struct sel_input {
-//		__u8  hdr[128]; // from the network header on, zero beyond valid
+//		__u8  hdr[128]; // from the network header on, anything beyond valid; hdr[0] is 0 if valid is
 //		__u32 valid;    // available bytes of hdr, at most 128
 //		__u32 len;      // bytes of the packet from the network header on
 //		__s32 vlan;     // VLAN id (other bits of the tag do not matter), or -1

@@ -52,6 +52,9 @@ func harness(body asm.Instructions) *ebpf.ProgramSpec {
 // input encodes a struct sel_input for an expression.
 func (p testPacket) input(e *pcapexpr.Expr) []byte {
 	b := make([]byte, InputSize)
+	for i := range offValid { // what lies behind the packet is not the packet's
+		b[i] = byte(17 * i)
+	}
 	copy(b, p.hdr)
 	binary.NativeEndian.PutUint32(b[offValid:], uint32(len(p.hdr)))
 	binary.NativeEndian.PutUint32(b[offLen:], p.meta.Len)
