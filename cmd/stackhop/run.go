@@ -107,14 +107,9 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 // slowAttach is the time after which somebody may wonder what is going on.
 const slowAttach = time.Second
 
-// gcPercent: a node in trouble has more use for memory than for the little time
-// that it takes to collect it earlier. Nothing is allocated for an event, and
-// while hooks are attached most is garbage at once: what was read of the kernel.
-const gcPercent = 20
-
 // attach makes the tracer of a run.
 func (a *app) attach(c tracer.Config) (liveTracer, error) {
-	debug.SetGCPercent(gcPercent)
+	debug.SetGCPercent(leastPercent)
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)

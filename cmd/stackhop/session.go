@@ -46,14 +46,15 @@ type session struct {
 	record  *recorder // nil: none
 	// losses tells what was lost so far, by stage, and warn says it; nil: nobody
 	// is told before the end.
-	losses   func() map[string]uint64
-	warn     func(text string)
-	look     func()              // asks for the name of a namespace that is new; nil: nobody knows more
-	spaces   map[uint32]struct{} // that were seen
-	stitcher *events.Stitcher
-	display  *display
-	ctx      context.Context //nolint:containedctx // of the one Run
-	cancel   context.CancelFunc
+	losses     func() map[string]uint64
+	warn       func(text string)
+	look       func()              // asks for the name of a namespace that is new; nil: nobody knows more
+	spaces     map[uint32]struct{} // that were seen
+	collecting collecting
+	stitcher   *events.Stitcher
+	display    *display
+	ctx        context.Context //nolint:containedctx // of the one Run
+	cancel     context.CancelFunc
 
 	begun   bool
 	start   uint64 // all times in ns of Tick
@@ -113,6 +114,7 @@ func (s *session) Tick(now uint64) {
 		s.active = now
 	}
 	s.stitcher.Advance(now)
+	s.collecting.tick(now)
 	s.display.flush(s.ctx)
 	if s.record != nil {
 		switch err := s.record.tick(now, s.stitcher); {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// A node in trouble has more use for memory than for the time that it takes to
+// collect it: where much lives, as with the names of a large cluster, garbage may be
+// leastPercent of it, also while hooks are attached, when most is garbage at once.
+// But a traversal is garbage as soon as it is written, and where little lives such a
+// share would be collected a hundred times a second: there garbage may be as much as
+// roomForGarbage. (A limit for all memory is no way to say so: what lives above it
+// for a moment has the collector take half of the time.)
+const (
+	leastPercent   = 20
+	mostPercent    = 400
+	roomForGarbage = 12 << 20 // bytes
+	collectEvery   = uint64(time.Second)
+)
+
+// gcPercent is debug.SetGCPercent's for so many bytes that live.
+func gcPercent(live uint64) int {
+	if live == 0 {
+		return mostPercent
+	}
+	return int(min(max(100*roomForGarbage/live, leastPercent), mostPercent)) //nolint:gosec // bounded
+}
+
+// collecting keeps the collector's pace in step with what lives.
+type collecting struct {
+	next    uint64 // ns
+	percent int
+	sample  [1]metrics.Sample
+}
+
+// tick looks again once in a while.
+func (c *collecting) tick(now uint64) {
+	if now < c.next {
+		return
+	}
+	c.next = now + collectEvery
+	c.sample[0].Name = "/gc/heap/live:bytes"
+	metrics.Read(c.sample[:])
+	if c.sample[0].Value.Kind() != metrics.KindUint64 {
+		return
+	}
+	// Setting it stops everybody for a moment.
+	if p := gcPercent(c.sample[0].Value.Uint64()); p > c.percent+c.percent/8 || p < c.percent-c.percent/8 {
+		c.percent = p
+		debug.SetGCPercent(p)
+	}
+}
