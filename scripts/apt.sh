@@ -58,3 +58,18 @@ apt_setup() {
 	fi
 	touch "$dir/updated"
 }
+
+# unpack SUITE DIR PACKAGE...: downloads packages of a release and unpacks them,
+# without what they depend on.
+unpack() {
+	local suite=$1 dir=$2 deb file
+	shift 2
+	apt_setup
+	say "fetching $*"
+	deb=$(mktemp -d "$CACHE/apt/deb.XXXXXX")
+	(cd "$deb" && apt-get -qq download "${@/%//$suite}" >&2) ||
+		{ rm -rf "$deb"; die "cannot download $*: if they vanished from the archive, 'scripts/kernels --refresh' reads its lists again"; }
+	mkdir -p "$dir"
+	for file in "$deb"/*.deb; do dpkg -x "$file" "$dir"; done
+	rm -rf "$deb"
+}
