@@ -3,103 +3,201 @@
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// A benchWay is one way to run the same requests.
-type benchWay struct {
-	name, filter string // an empty filter: no tool
+// benchOptions are what the command line says.
+type benchOptions struct {
+	rounds      int
+	lasts       time.Duration
+	loads, ways string // names, separated by commas; empty: all
+	peer        string
+	pair        bool
+	form, dir   string
+	tool        string
 }
 
-var benchWays = []benchWay{
-	{"untraced", ""},
-	{"a filter that matches nothing", "host 192.0.2.99"},
-	{"everything selected", "tcp or udp"},
-}
-
-// benchPlan is a client on one node that asks a ClusterIP whose backend is on
-// another, over kept connections, each with one question under way.
-var benchPlan = churnPlan{from: "centos", to: "nginx1a", proto: "tcp", dst: vipNginx1 + ":80", listen: ":80",
-	packets: 3000, flows: 8, size: 64, window: 1}
-
-// cmdBench measures the rate of requests without the tool, with one that selects
-// nothing, and with one that selects everything, by turns: what the machine does
-// beside it hits all of them alike. Under emulation only the ratios mean something.
-func cmdBench(args []string) error {
+func (o *benchOptions) flags() *flag.FlagSet {
 	fs := flags("bench")
-	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
-	rounds := fs.Int("rounds", 3, "how often each way is measured")
-	if _, err := parse(fs, args, 0, "[-rounds N] [-tool PATH]"); err != nil {
+	fs.IntVar(&o.rounds, "rounds", 3, "how often each way is measured")
+	fs.DurationVar(&o.lasts, "for", 3*time.Second, "how long one run takes")
+	fs.StringVar(&o.loads, "loads", "", "only these `LOADS`: "+names(benchLoads, func(l benchLoad) string { return l.name }))
+	fs.StringVar(&o.ways, "ways", "", "only these `WAYS` beside untraced, by the first words of their names: nothing, everything, record, bpftrace, peer")
+	fs.StringVar(&o.peer, "peer", "", "also this tracer: a `COMMAND` for sh, ended by SIGINT; it is ready when it said something, or after 5 s")
+	fs.BoolVar(&o.pair, "pair", false, "on two pods on a bridge of this machine, with the hooks of --hooks tracepoints, instead of in the cluster")
+	fs.StringVar(&o.form, "o", "table", "`FORM` of standard output: table, or json (a line for each run)")
+	fs.StringVar(&o.dir, "dir", "", "write both forms into this `FOLDER` too: bench.txt, bench.json")
+	fs.StringVar(&o.tool, "tool", "", "stackhop's program (default: beside this one, or on PATH)")
+	return fs
+}
+
+// cmdBench measures traffic without a tracer and beside each of several, by
+// turns: what the machine does beside it hits all of them alike. Under emulation
+// only the ratios mean something.
+func cmdBench(args []string) error {
+	var o benchOptions
+	if _, err := parse(o.flags(), args, 0, "[flags]"); err != nil {
 		return err
 	}
-	t, err := findTool(*path)
+	if o.rounds < 1 || o.lasts <= 0 || o.form != "table" && o.form != "json" {
+		return errors.New("want at least one -rounds, a -for of some time, and -o table or json")
+	}
+	t, err := findTool(o.tool)
 	if err != nil {
 		return err
 	}
-	rates := make([][]float64, len(benchWays))
-	said := make([]string, len(benchWays))
-	if _, err := churn(benchPlan); err != nil { // neighbours learned, caches warm
+	if !o.pair {
+		return o.measure(t, clusterSite, "cluster")
+	}
+	return withPair(func(p pairInfo) error { return o.measure(t, pairSite(p), "pair") })
+}
+
+// withPair builds a pair for a while.
+func withPair(do func(pairInfo) error) error {
+	p := newPair("")
+	if err := p.build(); err != nil {
+		return errors.Join(err, pairDown(p.ID))
+	}
+	return errors.Join(do(p), pairDown(p.ID))
+}
+
+func (o *benchOptions) measure(t tool, site benchSite, name string) error {
+	ways, left, err := o.choose(t, site)
+	if err != nil {
 		return err
 	}
-	for round := range *rounds {
-		for i, way := range benchWays {
-			rate, text, err := way.measure(t)
-			if err != nil {
-				return fmt.Errorf("%s: %w", way.name, err)
+	loads, err := named(benchLoads, o.loads, func(l benchLoad) string { return l.name })
+	if err != nil {
+		return err
+	}
+	b := bench{Kernel: kernelRelease(), Site: name, rounds: o.rounds, lasts: o.lasts, ways: ways, loads: loads, left: left}
+	for _, l := range loads {
+		if _, err := l.run(site, o.lasts/3); err != nil { // neighbours learned, caches warm
+			return err
+		}
+		for round := range o.rounds {
+			if err := b.round(l, site, round+1); err != nil {
+				return err
 			}
-			fmt.Fprintf(os.Stderr, "lab: round %d, %s: %.0f requests a second\n", round+1, way.name, rate)
-			rates[i] = append(rates[i], rate)
-			said[i] = text
 		}
 	}
-	return benchTable(rates, said)
+	return errors.Join(o.write(&b), b.check())
 }
 
-func (w benchWay) measure(t tool) (rate float64, said string, err error) {
-	if w.filter == "" {
-		report, err := churn(benchPlan)
-		return report.Rate, "", err
-	}
-	s, err := t.start(w.filter)
+// choose is which ways are measured, and lines about those that are not.
+func (o *benchOptions) choose(t tool, site benchSite) (ways []benchWay, left []string, err error) {
+	ways = toolWays(t, site)
+	bpftrace, missing, err := bpftraceWay(t, site)
 	if err != nil {
-		return 0, "", err
+		return nil, nil, err
 	}
-	report, err := churn(benchPlan)
-	if err != nil {
-		return 0, "", err
+	if missing == "" {
+		ways = append(ways, bpftrace)
+	} else {
+		left = append(left, missing)
 	}
-	if err := s.interrupt(); err != nil {
-		return 0, "", err
+	if o.peer != "" {
+		ways = append(ways, peerWay(o.peer))
 	}
-	for _, line := range s.summary() {
-		if strings.Contains(line, "matched with") {
-			said = line
-		}
-	}
-	return report.Rate, said, nil
+	ways, err = named(ways, o.ways, func(w benchWay) string { return w.name })
+	return ways, left, err
 }
 
-func benchTable(rates [][]float64, said []string) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WAY\tREQUESTS/S (MEDIAN)\tOF UNTRACED\tTHE TOOL SAYS")
-	base := median(rates[0])
-	for i, way := range benchWays {
-		fmt.Fprintf(w, "%s\t%.0f\t%.0f %%\t%s\n", way.name, median(rates[i]), 100*median(rates[i])/base, said[i])
-	}
-	if err := w.Flush(); err != nil {
+// round measures a load untraced, beside the first way, untraced, beside the
+// second, and so on.
+func (b *bench) round(l benchLoad, site benchSite, round int) error {
+	before, err := l.run(site, b.lasts)
+	if err != nil {
 		return err
 	}
-	if want := "0 packets matched with 0 events, 0 delivered"; !strings.HasPrefix(said[1], want) {
-		return fmt.Errorf("the filter that matches nothing: %q, want %q", said[1], want)
+	b.runs = append(b.runs, benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: untraced,
+		Round: round, Rate: before.rate, Errors: before.errors})
+	for _, w := range b.ways {
+		during, cost, err := w.around(l, site, b.lasts)
+		if err != nil {
+			return err
+		}
+		after, err := l.run(site, b.lasts)
+		if err != nil {
+			return err
+		}
+		f := benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: w.name, Round: round,
+			Rate: during.rate, Errors: during.errors, Ratio: ratio(during.rate, before.rate, after.rate), Cost: &cost}
+		b.runs = append(b.runs, f, benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: untraced,
+			Round: round, Rate: after.rate, Errors: after.errors})
+		fmt.Fprintf(os.Stderr, "lab: %s, round %d, %s: %s of %s %s, attached in %.2f s\n",
+			l.name, round, w.name, percent(f.Ratio), scaled(before.rate), l.unit, cost.Attach)
+		before = after
 	}
 	return nil
 }
 
-func median(list []float64) float64 {
-	sorted := slices.Sorted(slices.Values(list))
-	return sorted[len(sorted)/2]
+// around makes a load's traffic beside a way.
+func (w benchWay) around(l benchLoad, site benchSite, lasts time.Duration) (loadResult, benchCost, error) {
+	r, err := w.start()
+	if err != nil {
+		return loadResult{}, benchCost{}, err
+	}
+	result, err := l.run(site, lasts)
+	cost, stopped := r.stop()
+	return result, cost, errors.Join(err, stopped)
+}
+
+// write writes what was measured.
+func (o *benchOptions) write(b *bench) error {
+	text, lines := b.table(), b.lines()
+	if o.dir != "" {
+		if err := errors.Join(os.MkdirAll(o.dir, 0o755),
+			os.WriteFile(filepath.Join(o.dir, "bench.txt"), []byte(text), 0o600),
+			os.WriteFile(filepath.Join(o.dir, "bench.json"), lines, 0o600)); err != nil {
+			return err
+		}
+	}
+	out := []byte(text)
+	if o.form == "json" {
+		out = lines
+	}
+	_, err := os.Stdout.Write(out)
+	return err
+}
+
+// named are those of a list whose name begins with one of the words; all
+// without words.
+func named[T any](list []T, words string, name func(T) string) (out []T, err error) {
+	if words == "" {
+		return list, nil
+	}
+	for word := range strings.SplitSeq(words, ",") {
+		i := slices.IndexFunc(list, func(one T) bool { return strings.HasPrefix(name(one), word) })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no %q here: there is %s", word, names(list, name))
+		}
+		out = append(out, list[i])
+	}
+	return out, nil
+}
+
+func names[T any](list []T, name func(T) string) string {
+	var all []string
+	for _, one := range list {
+		all = append(all, name(one))
+	}
+	return strings.Join(all, ", ")
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }

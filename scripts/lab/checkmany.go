@@ -83,8 +83,11 @@ func (c *checker) connections(id string, count int) error {
 }
 
 // memory is a figure of the tool's memory in KiB; 0: the kernel does not tell.
-func (s *session) memory(field string) int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+func (s *session) memory(field string) int { return memoryOf(s.cmd.Process.Pid, field) }
+
+// memoryOf is a figure of a process's memory in KiB; 0: the kernel does not tell.
+func memoryOf(pid int, field string) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}

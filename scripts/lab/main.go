@@ -35,7 +35,7 @@ var commands = []struct {
 	{"verify", "verify [-all] [-packets] [-tool PATH]: trace the cases, and compare with what the scenarios say", cmdVerify},
 	{"check", "check [-o FOLDER] [-seed N] [-run PATTERN] [-tool PATH] [NAME...]: check the tool against the lab; without names: all checks", cmdCheck},
 	{"capture", "capture [-tool PATH] FOLDER: record the events of the ten cases, a file each", cmdCapture},
-	{"bench", "bench [-rounds N] [-tool PATH]: the rate of requests with and without the tool (without serve)", cmdBench},
+	{"bench", "bench [-pair] [flags]: how much traffic there is with and without the tool, and what it costs (without serve)", cmdBench},
 	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
 	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},
 	{"gso", "gso on|off NETNS DEV: segmentation and receive offloads of a device (all: of every device)", cmdGSO},

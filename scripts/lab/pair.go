@@ -56,16 +56,21 @@ func (p pairInfo) names() nameTable {
 
 // pairUp builds a pair and prints what it made. A failure removes what was made.
 func pairUp(id string) error {
+	p := newPair(id)
+	if err := p.build(); err != nil {
+		return errors.Join(err, pairDown(p.ID))
+	}
+	return json.NewEncoder(os.Stdout).Encode(p)
+}
+
+// newPair is a pair of this name, or of one that nothing else has.
+func newPair(id string) pairInfo {
 	if id == "" {
 		var b [3]byte
 		rand.Read(b[:])
 		id = hex.EncodeToString(b[:])
 	}
-	p := pairOf(id)
-	if err := p.build(); err != nil {
-		return errors.Join(err, pairDown(id))
-	}
-	return json.NewEncoder(os.Stdout).Encode(p)
+	return pairOf(id)
 }
 
 func (p pairInfo) build() error {

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A benchWay is one way to run the same traffic: a tracer beside it.
+type benchWay struct {
+	name string
+	argv []string // empty: nothing runs
+	own  bool     // it is this tool: it writes {ready} and sums up
+	// ready is what a tracer of somebody else's says once everything is attached
+	// (empty: whatever it says first, or its silence for a while).
+	ready string
+	note  string // for the table
+}
+
+const (
+	untraced = "untraced"
+	// {ready} and {file} in a way's arguments are files of the run.
+	readyFile, recordFile = "{ready}", "{file}"
+	// The tool's selections. The first matches nothing: no such address is in use.
+	selectNothing, selectAll = "host 192.0.2.99", "tcp or udp"
+)
+
+// toolWays are those of the tool at a site.
+func toolWays(t tool, site benchSite) []benchWay {
+	common := slices.Concat([]string{"--names", site.names, "--no-kube", "--ready-file", readyFile}, site.set)
+	trace := func(name, filter string) benchWay {
+		return benchWay{name: name, own: true, argv: slices.Concat([]string{t.path, "trace", "-o", "json"}, common, []string{filter})}
+	}
+	return []benchWay{
+		trace("nothing selected", selectNothing),
+		trace("everything selected", selectAll),
+		{name: "record everything", own: true, argv: slices.Concat([]string{t.path, "record", "-w", recordFile}, common, []string{selectAll})},
+	}
+}
+
+// peerWay is a tracer that the user named.
+func peerWay(command string) benchWay {
+	return benchWay{name: "peer", note: command, argv: []string{"sh", "-c", command}}
+}
+
+// bpftraceWay counts the calls of the functions that the tool hooks, or says why
+// there is none of it.
+func bpftraceWay(t tool, site benchSite) (w benchWay, missing string, err error) {
+	path, err := exec.LookPath("bpftrace")
+	if err != nil {
+		return w, "bpftrace: left out, it is not installed here", nil
+	}
+	text, err := exec.Command(t.path, "hooks", "-o", "json").Output()
+	if err != nil {
+		return w, "", fmt.Errorf("list the tool's hooks: %w", err)
+	}
+	probes, without, err := bpftraceProbes(text, len(site.set) > 0)
+	if err != nil {
+		return w, "", err
+	}
+	if len(probes) == 0 {
+		return w, "bpftrace: left out, this kernel has no hook for it", nil
+	}
+	note := fmt.Sprintf("%d probes, on the functions that the tool hooks", len(probes))
+	if without > 0 {
+		note += fmt.Sprintf("; %d hooks of the tool on tc are not for bpftrace", without)
+	}
+	program := `BEGIN { printf("` + bpftraceReady + `\n"); } ` + strings.Join(probes, ",") + ` { @ = count(); }`
+	return benchWay{name: "bpftrace", ready: bpftraceReady, note: note, argv: []string{path, "-e", program}}, "", nil
+}
+
+// bpftraceReady is said in BEGIN: that is printed once all probes are attached.
+const bpftraceReady = "ready"
+
+// bpftraceProbes makes bpftrace's probes of the tool's list of hooks: each
+// function once, attached in the same manner. It also returns how many hooks
+// bpftrace cannot have.
+func bpftraceProbes(list []byte, tracepoints bool) (probes []string, without int, err error) {
+	kinds := map[string]string{"fentry": "kfunc:", "fexit": "kretfunc:", "kprobe": "kprobe:", "kretprobe": "kretprobe:",
+		"tp_btf": "tracepoint:*:", "raw_tp": "tracepoint:*:"}
+	seen := map[string]bool{}
+	dec := json.NewDecoder(strings.NewReader(string(list)))
+	for {
+		var hook struct{ Function, How string }
+		if err := dec.Decode(&hook); errors.Is(err, io.EOF) {
+			return slices.Sorted(maps.Keys(seen)), without, nil
+		} else if err != nil {
+			return nil, 0, fmt.Errorf("the tool's list of hooks: %w", err)
+		}
+		kind := kinds[hook.How]
+		switch {
+		case hook.How == "absent" || tracepoints && !strings.HasPrefix(kind, "tracepoint") && hook.How != "tc":
+		case kind == "":
+			without++
+		default:
+			seen[kind+hook.Function] = true
+		}
+	}
+}
+
+// A benchRun is a way that goes on beside the traffic.
+type benchRun struct {
+	way    benchWay
+	dir    string
+	proc   *benchProcess
+	attach float64 // seconds
+	// programs are the BPF programs that came with it.
+	programs map[uint32]bool
+}
+
+// start starts a way and returns once everything is attached.
+func (w benchWay) start() (*benchRun, error) {
+	r := &benchRun{way: w}
+	if len(w.argv) == 0 {
+		return r, nil
+	}
+	before, err := bpfPrograms()
+	if err != nil {
+		return nil, err
+	}
+	if r.dir, err = os.MkdirTemp("", "lab-bench-"); err != nil {
+		return nil, err
+	}
+	ready := filepath.Join(r.dir, "ready")
+	argv := slices.Clone(w.argv)
+	for i, arg := range argv {
+		argv[i] = strings.NewReplacer(readyFile, ready, recordFile, filepath.Join(r.dir, "all.hop")).Replace(arg)
+	}
+	begun := time.Now()
+	if r.proc, err = startProcess(argv); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(r.dir))
+	}
+	err = r.proc.await(func() bool {
+		switch {
+		case w.own:
+			_, err := os.Stat(ready)
+			return err == nil
+		case w.ready != "":
+			return strings.Contains(r.proc.said(), w.ready)
+		}
+		return r.proc.said() != "" || time.Since(begun) > peerSilence
+	})
+	r.attach = time.Since(begun).Seconds()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s did not get ready: %w", w.name, err), os.RemoveAll(r.dir))
+	}
+	r.programs, err = bpfPrograms()
+	maps.DeleteFunc(r.programs, func(id uint32, _ bool) bool { return before[id] })
+	return r, err
+}
+
+// peerSilence is how long a peer that says nothing is taken to need.
+const peerSilence = 5 * time.Second
+
+// stop ends the way as Ctrl-C does, and waits until its programs are gone: the
+// kernel takes hooks away in the background.
+func (r *benchRun) stop() (benchCost, error) {
+	if r.proc == nil {
+		return benchCost{}, nil
+	}
+	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM")}
+	begun := time.Now()
+	err := r.proc.interrupt()
+	c.Detach = time.Since(begun).Seconds()
+	c.User = r.proc.cmd.ProcessState.UserTime().Seconds()
+	c.System = r.proc.cmd.ProcessState.SystemTime().Seconds()
+	if err != nil {
+		return c, errors.Join(fmt.Errorf("%s: %w", r.way.name, err), os.RemoveAll(r.dir))
+	}
+	if r.way.own {
+		err = c.parseSummary(r.proc.stderr.String())
+	} else if events, ok := parseCount(r.proc.said()); ok {
+		c.Events = events
+	}
+	err = errors.Join(err, r.gone(), os.RemoveAll(r.dir))
+	c.Gone = time.Since(begun).Seconds()
+	return c, err
+}
+
+// gone waits until the run's programs have left the kernel.
+func (r *benchRun) gone() error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		now, err := bpfPrograms()
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(now, func(id uint32, _ bool) bool { return !r.programs[id] })
+		if len(now) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: %d BPF programs that came with it are still there after a minute", r.way.name, len(now))
+		}
+	}
+}
