@@ -4,6 +4,7 @@ KERNEL  ?= 6.12
 KERNELS ?= 5.10 6.1 6.12 6.18 7
 # All of them take half an hour more, see test-verdicts.
 VERDICT_KERNELS ?= 7
+BENCH_KERNELS   ?= 6.12 7 5.10
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
@@ -16,7 +17,7 @@ FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench-quick clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -110,8 +111,17 @@ captures: bin/stackhop bin/lab ## Record the cases' events on all kernels, for t
 	scripts/captures $(KERNELS)
 	go test ./events -run TestCaptures -update-stitch
 
+bench: bin/stackhop bin/lab ## What the tool costs, beside bpftrace: in this kernel (root) and the lab's (BENCH_KERNELS, PEER='cmd …')
+	scripts/bench $(BENCH_KERNELS)
+
 bench-quick: bin/stackhop bin/lab ## Request rate in the lab: untraced, nothing selected, everything selected
-	scripts/vm run -k $(KERNEL) -t 900 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab bench'
+	scripts/vm run -k $(KERNEL) -t 900 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab bench -loads request -ways nothing,everything'
+
+bench-go: ## Decoding, stitching, rendering, writing, reading, merging, reporting, for benchstat
+	@go test -run '^$$' -bench . -benchmem -count 6 ./tracer ./events ./events/record ./events/merge ./events/report ./cmd/stackhop
+
+bench-growth: bin/stackhop bin/lab ## Plots: cost against traffic, flows, devices and time, in this kernel (root; GROWTH_FLAGS="-time 10m")
+	bin/lab growth $(GROWTH_FLAGS) $(SCRATCH)/growth
 
 lab-kernels: ## Fetch the lab's kernels
 	scripts/kernels $(KERNELS)

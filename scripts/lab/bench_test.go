@@ -56,7 +56,7 @@ func TestRatio(t *testing.T) {
 }
 
 func TestScaled(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 9999.4: "9999", 9999.5: "10k", 28012: "28.01k", 1738e6: "1738M", 23.456e9: "23.46G", 5e13: "5e+04G"} {
+	for v, want := range map[float64]string{0: "0", 9999.4: "9999", 10001: "10k", 28012: "28.01k", 1738e6: "1738M", 23.456e9: "23.46G", 5e13: "5e+04G"} {
 		if got := scaled(v); got != want {
 			t.Errorf("scaled(%v) = %q, want %q", v, got, want)
 		}
