@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/scripts/internal/plot"
+)
+
+// clockTicks is how many of them a second has in /proc, whatever the kernel's HZ.
+const clockTicks = 100
+
+// parseCPU reads /proc/PID/stat. The program's name may hold anything, brackets too.
+func parseCPU(stat string) (user, system float64) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, 0
+	}
+	seconds := func(field string) float64 {
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		return float64(n) / clockTicks
+	}
+	return seconds(fields[11]), seconds(fields[12])
+}
+
+// memoryStep is how often memory is looked at.
+const memoryStep = time.Second
+
+// memory is what the tool takes while twice as much happens as it can follow. What
+// it can is measured first, by a flood that nothing holds back.
+func (g *growth) memory() (*plot.Chart, error) {
+	c := &plot.Chart{Title: "Memory against time, beyond capacity", X: "time [s]", Y: "resident memory [MiB]"}
+	return c, withPair(func(p pairInfo) error {
+		w := g.selecting(pairSite(p), selectAll)
+		flood, cost, err := w.around(floodLoad(0), pairSite(p), g.lasts)
+		if err != nil {
+			return err
+		}
+		if cost.Events == 0 || flood.rate == 0 {
+			return fmt.Errorf("a flood of %.0f datagrams/s gave %d events", flood.rate, cost.Events)
+		}
+		// As many datagrams as make twice the events that were read.
+		rate := 2 * flood.rate * float64(cost.Events) / float64(cost.Matched)
+		r, err := w.start()
+		if err != nil {
+			return err
+		}
+		watched := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() { watchMemory(r.proc, c, watched) })
+		flood, err = floodLoad(int(rate)).run(pairSite(p), g.long)
+		close(watched)
+		wg.Wait()
+		cost, stopped := r.stop()
+		if err := errors.Join(err, stopped); err != nil {
+			return err
+		}
+		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s, %.1f times what was read", scaled(flood.rate), scaled(rate),
+			scaled(float64(cost.Matched)/g.long.Seconds()), float64(cost.Matched)/float64(max(cost.Events, 1))))
+		g.tell("%s; at most %s", c.Note, mebibytes(cost.PeakRSS))
+		return nil
+	})
+}
+
+func watchMemory(p *benchProcess, c *plot.Chart, done <-chan struct{}) {
+	tick := time.NewTicker(memoryStep)
+	defer tick.Stop()
+	for begun := time.Now(); ; {
+		c.Add(plot.Point{Series: "resident", X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")) / 1024})
+		c.Add(plot.Point{Series: "peak so far", X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")) / 1024})
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// floodBurst is how many datagrams one port sends.
+const floodBurst = 64
+
+// floodLoad sends datagrams without waiting for an answer, so many a second (0:
+// as fast as two threads can), and counts them.
+func floodLoad(rate int) benchLoad {
+	pace := newPacer(rate / floodBurst)
+	return benchLoad{name: "flood", unit: "datagrams/s", proto: "udp", clients: 2, echo: swallowOne, ask: func(c *benchClient, until time.Time) error {
+		buf := make([]byte, questionSize)
+		for time.Now().Before(until) {
+			pace.wait()
+			if err := c.burst(buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// burst sends from one port.
+func (c *benchClient) burst(buf []byte) error {
+	fd, err := c.dial(unix.SOCK_DGRAM)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for range floodBurst {
+		if err := writeAll(fd, buf); err != nil {
+			c.failed.Add(1)
+			continue
+		}
+		c.count.Add(1)
+	}
+	return nil
+}
+
+func swallowOne(conn net.PacketConn, _ *atomic.Int64) bool {
+	var buf [1024]byte
+	_, _, err := conn.ReadFrom(buf[:])
+	return !errors.Is(err, net.ErrClosed)
+}
