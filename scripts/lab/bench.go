@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,9 +62,23 @@ func cmdBench(args []string) error {
 	return withPair(func(p pairInfo) error { return o.measure(t, pairSite(p), "pair") })
 }
 
-// withPair builds a pair for a while.
+// withPair builds a pair for a while. It is removed on Ctrl-C too.
 func withPair(do func(pairInfo) error) error {
 	p := newPair("")
+	told, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(told, os.Interrupt, unix.SIGTERM)
+	defer signal.Stop(told)
+	defer close(done)
+	go func() {
+		select {
+		case <-told:
+			if err := pairDown(p.ID); err != nil {
+				fmt.Fprintf(os.Stderr, "lab: remove the pair: %v\n", err)
+			}
+			os.Exit(130)
+		case <-done:
+		}
+	}()
 	if err := p.build(); err != nil {
 		return errors.Join(err, pairDown(p.ID))
 	}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -197,12 +198,27 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestBenchProcessEnds: a tracer that ends by itself says why.
+func TestBenchProcessEnds(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, err := benchWay{name: "peer", own: true, argv: []string{"sh", "-c", "echo no BTF here >&2; exit 3"}}.start()
+	for _, want := range []string{"peer did not get ready", "no BTF here", "exit status 3"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+}
+
 // TestBenchPeer runs each kind of traffic through a pair beside a peer that says
 // at once that it is ready, and ends on SIGINT with a count.
 func TestBenchPeer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("network namespaces need root: run make test as root")
 	}
+	// The peer ends with the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	peer := peerWay(`trap 'echo "@: 42"; exit 0' INT; echo here; while :; do sleep 0.1; done`)
 	err := withPair(func(p pairInfo) error {
 		for _, l := range benchLoads {

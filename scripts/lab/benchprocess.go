@@ -55,11 +55,12 @@ func (e *ends) String() string {
 }
 
 // startProcess starts a command in a process group of its own: a peer may be a
-// shell with children, all of which Ctrl-C would reach.
+// shell with children, all of which Ctrl-C would reach. It is told to end when this
+// program dies; the caller is on the program's first thread, which lives as long.
 func startProcess(argv []string) (*benchProcess, error) {
 	p := &benchProcess{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
 	p.cmd.WaitDelay = 5 * time.Second
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func (p *benchProcess) await(ready func() bool) error {
 	for !ready() {
 		select {
 		case <-p.done:
-			return fmt.Errorf("it ended: %w: %s", errors.Join(p.err), lastLines(p.said(), 12))
+			return errors.Join(errors.New("it ended: "+lastLines(p.said(), 12)), p.err)
 		case <-deadline:
 			return errors.Join(errors.New("it took too long"), p.signal(syscall.SIGKILL))
 		case <-tick.C:

@@ -154,9 +154,11 @@ func (w benchWay) start() (*benchRun, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s did not get ready: %w", w.name, err), os.RemoveAll(r.dir))
 	}
-	r.programs, err = bpfPrograms()
+	if r.programs, err = bpfPrograms(); err != nil {
+		return nil, errors.Join(err, r.proc.interrupt(), os.RemoveAll(r.dir))
+	}
 	maps.DeleteFunc(r.programs, func(id uint32, _ bool) bool { return before[id] })
-	return r, err
+	return r, nil
 }
 
 // peerSilence is how long a peer that says nothing is taken to need.

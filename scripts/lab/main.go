@@ -2,9 +2,9 @@
 
 // Command lab builds the reference cluster out of network namespaces, makes the
 // traffic of the test cases in it, and tells the truth about that traffic. It
-// runs as root in the lab's virtual machines; `pair`, `bench -pair`,
-// `growth`, `churn`, `gso` and `snapshot` also on a machine of its own, where they touch nothing but the
-// namespaces that they made.
+// runs as root in the lab's virtual machines; `pair`, `bench -pair`, `growth`,
+// `churn`, `gso` and `snapshot` also on a machine of its own, where they touch
+// nothing but the namespaces that they made.
 package main
 
 import (
