@@ -200,6 +200,9 @@ func TestEnds(t *testing.T) {
 
 // TestBenchProcessEnds: a tracer that ends by itself says why.
 func TestBenchProcessEnds(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("the kernel's BPF programs need root: run make test as root")
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_, err := benchWay{name: "peer", own: true, argv: []string{"sh", "-c", "echo no BTF here >&2; exit 3"}}.start()
