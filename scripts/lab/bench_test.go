@@ -100,19 +100,26 @@ func TestBpftraceProbes(t *testing.T) {
 {"name":"ip_vs_in","function":"ip_vs_in","how":"kprobe"}
 {"name":"br_nf_forward_ip","function":"br_nf_forward_ip","how":"absent"}`
 	for _, tt := range []struct {
-		tracepoints bool
-		want        []string
+		tracepoints, kfunc bool
+		want               []string
 	}{
-		{false, []string{"kfunc:ip_rcv_core", "kprobe:ip_vs_in", "kretfunc:skb_clone", "tracepoint:*:netif_receive_skb"}},
-		{true, []string{"tracepoint:*:netif_receive_skb"}},
+		{false, true, []string{"kfunc:ip_rcv_core", "kprobe:ip_vs_in", "kretfunc:skb_clone", "tracepoint:*:netif_receive_skb"}},
+		{false, false, []string{"kprobe:ip_rcv_core", "kprobe:ip_vs_in", "kretprobe:skb_clone", "tracepoint:*:netif_receive_skb"}},
+		{true, true, []string{"tracepoint:*:netif_receive_skb"}},
 	} {
-		got, without, err := bpftraceProbes([]byte(list), tt.tracepoints)
+		got, without, err := bpftraceProbes([]byte(list), tt.tracepoints, tt.kfunc)
 		if err != nil || without != 1 || !slices.Equal(got, tt.want) {
-			t.Errorf("tracepoints %v: %v, %d without, %v; want %v", tt.tracepoints, got, without, err, tt.want)
+			t.Errorf("tracepoints %v, kfunc %v: %v, %d without, %v; want %v", tt.tracepoints, tt.kfunc, got, without, err, tt.want)
 		}
 	}
-	if _, _, err := bpftraceProbes([]byte("{"), false); err == nil {
+	if _, _, err := bpftraceProbes([]byte("{"), false, true); err == nil {
 		t.Error("half a list is no error")
+	}
+}
+
+func TestProbeKinds(t *testing.T) {
+	if got, want := probeKinds([]string{"kprobe:a", "kfunc:b", "kfunc:m:c", "tracepoint:*:d"}), "2 kfunc, 1 kprobe, 1 tracepoint"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -206,6 +213,11 @@ func TestBenchProcessEnds(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_, err := benchWay{name: "peer", own: true, argv: []string{"sh", "-c", "echo no BTF here >&2; exit 3"}}.start()
+	// Its words may be part of its complaint.
+	_, cerr := benchWay{name: "bpftrace", ready: bpftraceReady, argv: []string{"sh", "-c", "echo 'error: printf(\"ready\")'; echo ready >&2; exit 1"}}.start()
+	if cerr == nil {
+		t.Error("a complaint was taken for being ready")
+	}
 	for _, want := range []string{"peer did not get ready", "no BTF here", "exit status 3"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)

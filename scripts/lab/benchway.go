@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +22,8 @@ type benchWay struct {
 	name string
 	argv []string // empty: nothing runs
 	own  bool     // it is this tool: it writes {ready} and sums up
-	// ready is what a tracer of somebody else's says once everything is attached
-	// (empty: whatever it says first, or its silence for a while).
+	// ready is the line that a tracer of somebody else's prints once everything is
+	// attached (empty: whatever it says first, or its silence for a while).
 	ready string
 	note  string // for the table
 }
@@ -64,14 +65,18 @@ func bpftraceWay(t tool, site benchSite) (w benchWay, missing string, err error)
 	if err != nil {
 		return w, "", fmt.Errorf("list the tool's hooks: %w", err)
 	}
-	probes, without, err := bpftraceProbes(text, len(site.set) > 0)
+	info, err := exec.Command(path, "--info").CombinedOutput()
+	if err != nil {
+		return w, "", fmt.Errorf("bpftrace --info: %w: %s", err, lastLines(string(info), 3))
+	}
+	probes, without, err := bpftraceProbes(text, len(site.set) > 0, bpftraceHasKfunc(info))
 	if err != nil {
 		return w, "", err
 	}
 	if len(probes) == 0 {
 		return w, "bpftrace: left out, this kernel has no hook for it", nil
 	}
-	note := fmt.Sprintf("%d probes, on the functions that the tool hooks", len(probes))
+	note := fmt.Sprintf("%d probes (%s), on the functions that the tool hooks", len(probes), probeKinds(probes))
 	if without > 0 {
 		note += fmt.Sprintf("; %d hooks of the tool on tc are not for bpftrace", without)
 	}
@@ -83,11 +88,14 @@ func bpftraceWay(t tool, site benchSite) (w benchWay, missing string, err error)
 const bpftraceReady = "ready"
 
 // bpftraceProbes makes bpftrace's probes of the tool's list of hooks: each
-// function once, attached in the same manner. It also returns how many hooks
-// bpftrace cannot have.
-func bpftraceProbes(list []byte, tracepoints bool) (probes []string, without int, err error) {
+// function once, attached in the same manner if bpftrace has that here. It also
+// returns how many hooks bpftrace cannot have.
+func bpftraceProbes(list []byte, tracepoints, kfunc bool) (probes []string, without int, err error) {
 	kinds := map[string]string{"fentry": "kfunc:", "fexit": "kretfunc:", "kprobe": "kprobe:", "kretprobe": "kretprobe:",
 		"tp_btf": "tracepoint:*:", "raw_tp": "tracepoint:*:"}
+	if !kfunc {
+		kinds["fentry"], kinds["fexit"] = kinds["kprobe"], kinds["kretprobe"]
+	}
 	seen := map[string]bool{}
 	dec := json.NewDecoder(strings.NewReader(string(list)))
 	for {
@@ -106,6 +114,26 @@ func bpftraceProbes(list []byte, tracepoints bool) (probes []string, without int
 			seen[kind+hook.Function] = true
 		}
 	}
+}
+
+// bpftraceHasKfunc reads what bpftrace says of the kernel. Debian 12's does not take
+// 5.10's BTF for enough.
+func bpftraceHasKfunc(info []byte) bool { return kfuncText.Match(info) }
+
+var kfuncText = regexp.MustCompile(`(?m)^ *kfunc: yes$`)
+
+// probeKinds says how many there are of each kind.
+func probeKinds(probes []string) string {
+	count := map[string]int{}
+	for _, p := range probes {
+		kind, _, _ := strings.Cut(p, ":")
+		count[kind]++
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(count)) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[kind], kind))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // A benchRun is a way that goes on beside the traffic.
@@ -146,7 +174,7 @@ func (w benchWay) start() (*benchRun, error) {
 			_, err := os.Stat(ready)
 			return err == nil
 		case w.ready != "":
-			return strings.Contains(r.proc.said(), w.ready)
+			return strings.Contains("\n"+r.proc.stdout.String(), "\n"+w.ready+"\n")
 		}
 		return r.proc.said() != "" || time.Since(begun) > peerSilence
 	})
