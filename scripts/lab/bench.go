@@ -96,9 +96,6 @@ func (o *benchOptions) measure(t tool, site benchSite, name string) error {
 	}
 	b := bench{Kernel: kernelRelease(), Site: name, rounds: o.rounds, lasts: o.lasts, ways: ways, loads: loads, left: left}
 	for _, l := range loads {
-		if _, err := l.run(site, o.lasts/3); err != nil { // neighbours learned, caches warm
-			return err
-		}
 		for round := range o.rounds {
 			if err := b.round(l, site, round+1); err != nil {
 				return err
@@ -130,7 +127,7 @@ func (o *benchOptions) choose(t tool, site benchSite) (ways []benchWay, left []s
 // round measures a load untraced, beside the first way, untraced, beside the
 // second, and so on.
 func (b *bench) round(l benchLoad, site benchSite, round int) error {
-	before, err := l.run(site, b.lasts)
+	before, err := l.measure(site, b.lasts)
 	if err != nil {
 		return err
 	}
@@ -141,7 +138,7 @@ func (b *bench) round(l benchLoad, site benchSite, round int) error {
 		if err != nil {
 			return err
 		}
-		after, err := l.run(site, b.lasts)
+		after, err := l.measure(site, b.lasts)
 		if err != nil {
 			return err
 		}
@@ -156,13 +153,25 @@ func (b *bench) round(l benchLoad, site benchSite, round int) error {
 	return nil
 }
 
+// warmUp is how long traffic goes on before it is measured: neighbours are learned,
+// caches are warm, and an emulator has translated again what hooks have changed.
+func warmUp(lasts time.Duration) time.Duration { return lasts / 3 }
+
+// measure makes a load's traffic for a while, and then measures it.
+func (l benchLoad) measure(site benchSite, lasts time.Duration) (loadResult, error) {
+	if _, err := l.run(site, warmUp(lasts)); err != nil {
+		return loadResult{}, err
+	}
+	return l.run(site, lasts)
+}
+
 // around makes a load's traffic beside a way.
 func (w benchWay) around(l benchLoad, site benchSite, lasts time.Duration) (loadResult, benchCost, error) {
 	r, err := w.start()
 	if err != nil {
 		return loadResult{}, benchCost{}, err
 	}
-	result, err := l.run(site, lasts)
+	result, err := l.measure(site, lasts)
 	cost, stopped := r.stop()
 	return result, cost, errors.Join(err, stopped)
 }

@@ -139,7 +139,7 @@ func (g *growth) traffic() (*plot.Chart, error) {
 		for _, w := range ways {
 			var packets, ratios []float64
 			for range g.rounds {
-				before, err := load.run(site, g.lasts)
+				before, err := load.measure(site, g.lasts)
 				if err != nil {
 					return err
 				}
@@ -147,11 +147,11 @@ func (g *growth) traffic() (*plot.Chart, error) {
 				if err != nil {
 					return err
 				}
-				after, err := load.run(site, g.lasts)
+				after, err := load.measure(site, g.lasts)
 				if err != nil {
 					return err
 				}
-				packets = append(packets, float64(cost.Packets)/g.lasts.Seconds())
+				packets = append(packets, float64(cost.Packets)/(g.lasts+warmUp(g.lasts)).Seconds())
 				ratios = append(ratios, 100*ratio(during.rate, before.rate, after.rate))
 			}
 			c.Add(plot.Point{Series: "median of " + fmt.Sprint(g.rounds), X: median(packets), Y: median(ratios)})
