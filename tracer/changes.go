@@ -32,7 +32,7 @@ func (t *Tracer) followChanges(ctx context.Context) {
 			return
 		case <-devices.C:
 			if t.tc != nil {
-				t.tc.update(t.names.now.Load())
+				t.tc.update(ctx, t.names.now.Load())
 			}
 		case <-services.C:
 			if now := loadedModules(); now != modules {

@@ -75,8 +75,8 @@ func cleanerCommand(what string) *exec.Cmd {
 }
 
 // detachLater closes links in a process of its own: the kernel waits for a grace
-// period or more for each trampoline that it takes away, 0.1 to 0.2 s, and 80
-// of them would keep the user waiting for the prompt. What hangs on the links
+// period or more for each that it takes away, 0.1 to 0.2 s for a trampoline, and
+// many of them would keep the user waiting for the prompt. What hangs on the links
 // is switched off by then. The process has nothing to do but to end.
 func detachLater(fds []int) error {
 	cmd := cleanerCommand(cleanerDetach)

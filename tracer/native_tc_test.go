@@ -5,9 +5,11 @@
 package tracer
 
 import (
+	"context"
 	"errors"
 	"testing"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
 	"github.com/stackhop/stackhop/events/pcapexpr"
@@ -119,5 +121,21 @@ func TestTCFailure(t *testing.T) {
 				t.Errorf("said %q, want %q; given up: %t", said, tt.want, a.failed[key])
 			}
 		})
+	}
+}
+
+// A run that ends while it still attaches to very many devices does not wait for them.
+func TestNativeTCEndsEarly(t *testing.T) {
+	newCluster(t, 1)
+	r := startRun(t, Config{Select: pcapexpr.None()}, nil)
+	defer r.stop()
+	tc := r.tracer.tc
+	ended, end := context.WithCancel(context.Background())
+	end()
+	late := &tcAttacher{ingress: tc.ingress, egress: tc.egress, how: tc.how, warn: tc.warn, ctx: ended, cancel: end,
+		attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
+	defer late.close()
+	if late.update(ended, r.tracer.names.now.Load()); len(late.attached)+len(late.failed) > 0 {
+		t.Errorf("attached to %d devices, %d failed, after the end", len(late.attached), len(late.failed))
 	}
 }

@@ -5,11 +5,13 @@
 package tracer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -28,6 +30,8 @@ type tcAttacher struct {
 	how             string // tcx or clsact
 	cleaner         *cleaner
 	warn            func(string)
+	ctx             context.Context //nolint:containedctx // until close
+	cancel          context.CancelFunc
 
 	mu       sync.Mutex
 	seen     *snapshot // what update looked at last
@@ -35,10 +39,19 @@ type tcAttacher struct {
 	failed   map[deviceKey]bool
 }
 
+// A run waits for its tc hooks on so many devices, and a moment for those on more: the
+// kernel takes a grace period for each, 10 to 20 ms, two for a device. Packets are seen
+// on all devices without them; the rest follow while the run goes on.
+const (
+	fewDevices = 64
+	tcPatience = time.Second
+)
+
 // attachTC attaches to the devices that there are. Without tc hooks a run is
 // poorer, and goes on.
 func (t *Tracer) attachTC() {
 	a := &tcAttacher{warn: t.cfg.Warn, attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
 			continue
@@ -65,7 +78,20 @@ func (t *Tracer) attachTC() {
 	}
 	a.ingress.how, a.egress.how = a.how, a.how
 	t.tc = a
-	a.update(t.names.now.Load())
+	devices, first := t.names.now.Load(), make(chan struct{})
+	go func() {
+		defer close(first)
+		a.update(a.ctx, devices)
+	}()
+	var patience <-chan time.Time
+	if len(devices.devices) > fewDevices {
+		patience = time.After(tcPatience)
+	}
+	select {
+	case <-first:
+	case <-patience:
+		a.warn(fmt.Sprintf("there are %d devices: on some of them tc_ingress and tc_egress are attached while packets are followed already", len(devices.devices)))
+	}
 }
 
 func (h *hook) absentTC(err error) {
@@ -79,9 +105,12 @@ func haveTCX(prog *ebpf.Program) bool {
 	return !errors.Is(err, ebpf.ErrNotSupported)
 }
 
-// update attaches to devices of s that have no attachment yet.
-func (a *tcAttacher) update(s *snapshot) {
-	a.mu.Lock()
+// update attaches to devices of s that have no attachment yet, until ctx is done. While
+// another update does so it leaves that to the next one.
+func (a *tcAttacher) update(ctx context.Context, s *snapshot) {
+	if !a.mu.TryLock() {
+		return
+	}
 	defer a.mu.Unlock()
 	if s == a.seen {
 		return
@@ -107,8 +136,14 @@ func (a *tcAttacher) update(s *snapshot) {
 		todo[key.netns] = append(todo[key.netns], key)
 	}
 	for inode, keys := range todo {
+		if ctx.Err() != nil {
+			return
+		}
 		err := inNamespace(s.paths[inode], func() {
 			for _, key := range keys {
+				if ctx.Err() != nil {
+					return
+				}
 				links, err := a.attachDevice(key)
 				if err != nil {
 					a.fail(key, s.devices[key].Name, err)
@@ -181,9 +216,26 @@ func (a *tcAttacher) forget(key deviceKey) {
 	delete(a.failed, key)
 }
 
+// fewLinks are closed while the user waits: each takes a grace period, as before.
+const fewLinks = 16
+
 func (a *tcAttacher) close() {
+	a.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var fds []int
+	for _, links := range a.attached {
+		for _, l := range links {
+			if f, ok := l.(interface{ FD() int }); ok {
+				fds = append(fds, f.FD())
+			}
+		}
+	}
+	if len(fds) > fewLinks {
+		if err := detachLater(fds); err != nil {
+			a.warn(err.Error()) // then it takes as long as it takes
+		}
+	}
 	for key := range a.attached {
 		a.forget(key)
 	}
