@@ -84,7 +84,7 @@ func normalised(v *verified) (map[string]string, error) {
 			ports = append(ports, ":"+port, ":PORT", fmt.Sprintf(`"port":%s,`, port), `"port":PORT,`)
 		}
 	}
-	anonymous := strings.NewReplacer(append(ports, fmt.Sprintf("(lab %d)", v.r.PID), "(lab PID)")...)
+	anonymous := strings.NewReplacer(ports...)
 	for _, t := range v.packet {
 		n := *t
 		n.ID, n.Flow, n.CausedBy, n.Causes = "", "", "", nil
@@ -106,10 +106,14 @@ func normalised(v *verified) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		out[v.at(t)] = anonymous.Replace(string(text))
+		out[v.at(t)] = anonymous.Replace(ofProcess.ReplaceAllString(string(text), ""))
 	}
 	return out, nil
 }
+
+// ofProcess is how a summary tells whose socket it was. Of a socket that only listens
+// that is known as soon as its process was looked for, which takes its time.
+var ofProcess = regexp.MustCompile(` \(lab \d+\)`)
 
 // timeless is a list of translations without their times.
 func timeless(list []events.NAT) []events.NAT {
