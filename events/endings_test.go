@@ -46,6 +46,8 @@ var endings = []struct {
 	{"tcp frees in name only", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 2, Delivered, "socket", "", "delivered to default/pod"},
 	{"udp buffer full", strings.ReplaceAll(toPod("udp"), ",S", "") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=SOCKET_RCVBUFF site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
 	{"udp buffer full, 5.10", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
+	{"udp memory, 5.10", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb site=udp_queue_rcv_one_skb", 1.5, Terminated, "socket", "rcvbuf-full", "is full, or UDP has no memory left"},
+	{"backlog full, 5.10", toPod("A") + "pod/eth0 tcp_v4_rcv\npod tcp_add_backlog\npod kfree_skb site=tcp_v4_rcv", 1.5, Terminated, "socket", "backlog-full", "the backlog of 172.23.97.2:81 is full, or its checksum is wrong"},
 	{"no socket", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81, answered with RST"},
 	{"no socket, 5.10", toPod("S") + "pod/eth0 tcp_v4_rcv\npod/eth0 tcp_v4_send_reset\npod/eth0 kfree_skb site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "nothing listens on 172.23.97.2:81"},
 	{"no socket for data", toPod("A") + "pod/eth0 tcp_v4_rcv\npod/eth0 kfree_skb reason=NO_SOCKET site=tcp_v4_rcv", 1.5, Terminated, "socket", "no-socket", "no socket for 198.51.100.9:5555→172.23.97.2:81"},
@@ -102,6 +104,24 @@ func TestEndings(t *testing.T) {
 			}
 			checkExplained(t, got)
 		})
+	}
+}
+
+// TestClosedUnread: a datagram that is freed with its socket had arrived.
+func TestClosedUnread(t *testing.T) {
+	for name, tt := range map[string]struct{ dropped, note string }{
+		"6.1":       {"site=udp_destruct_common", "closed unread: the socket at 172.23.97.2:81 was closed before anybody read it"},
+		"5.10":      {"site=udp_destruct_sock", "closed unread: the socket at 172.23.97.2:81 was closed before anybody read it"},
+		"reason":    {"reason=QUEUE_PURGE site=skb_queue_purge_reason", "closed unread: the socket at 172.23.97.2:81 was closed before anybody read it"},
+		"no room":   {"site=udp_queue_rcv_one_skb", ""},
+		"no memory": {"reason=PROTO_MEM site=__udp_queue_rcv_skb", ""},
+	} {
+		l := newLab()
+		script := toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb " + tt.dropped
+		out, _ := stitch(l, l.script(t).add(script).events, nil)
+		if len(out) != 1 || strings.Join(out[0].Notes, "") != tt.note || (out[0].Verdict == Delivered) != (tt.note != "") {
+			t.Errorf("%s: %+v, want the note %q", name, out, tt.note)
+		}
 	}
 }
 

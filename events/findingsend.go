@@ -19,8 +19,8 @@ var findingsAtTheEnd = []Finding{
 	},
 	{
 		Where: "socket", Reason: "rcvbuf-full", Title: "the receive buffer is full",
-		Says:     []string{"the receive buffer of {dst} is full, or its filter refused it"},
-		Evidence: []string{"a UDP or raw socket was given it, and freed it; the kernel (below 5.17) gave no drop reason: the same is seen when the socket is closed with it unread"},
+		Says:     []string{"the receive buffer of {dst} is full, or UDP has no memory left"},
+		Evidence: []string{"a UDP socket was given it, and freed it, but not because it was closed; the kernel (below 5.17) gave no drop reason"},
 		Advice:   "`ss -nump`: Recv-Q near the limit (rb). The process reads too slowly; net.core.rmem_max and SO_RCVBUF only help with bursts. `nstat -az UdpRcvbufErrors` counts.",
 		Unless:   "UdpRcvbufErrors did not move",
 	},
@@ -79,6 +79,13 @@ var findingsAtTheEnd = []Finding{
 		Evidence: []string{"the same socket's addresses and sequence number were sent before"},
 		Advice:   "Follow how the first copy ended. If it was delivered, its acknowledgement was lost or late: look at the replies of this flow.",
 		Unless:   "`nstat -az TcpRetransSegs` did not move",
+	},
+	{
+		Where: whereNote, Reason: "closed-unread", Title: "its socket was closed before it was read",
+		Says:     []string{"closed unread: the socket at {dst} was closed before anybody read it"},
+		Evidence: []string{"a UDP socket took it into its queue, and it was freed with the socket (in udp_destruct_…, or with drop reason QUEUE_PURGE)"},
+		Advice:   "The process ended, or had given up waiting: of an answer that came too late, look at when the request was sent; of a request, at why the server stopped (`kubectl get events`).",
+		Unless:   "the process logged what was in it",
 	},
 	{
 		Where: whereNote, Reason: "conntrack-evicted", Title: "conntrack gave up another connection for it",

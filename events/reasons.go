@@ -59,6 +59,8 @@ var drops = []rule{
 	{reasons: []string{"NO_SOCKET"}, where: "socket", reason: "no-socket", say: "{nosocket}"},
 	{reasons: []string{"SOCKET_RCVBUFF"}, where: "socket", reason: "rcvbuf-full", say: "the receive buffer of {dst} is full"},
 	{reasons: []string{"SOCKET_BACKLOG"}, where: "socket", reason: "backlog-full", say: "the backlog of {dst} is full"},
+	// tcp_v4_rcv goes on to a socket that is not held; whatever it frees behind tcp_add_backlog, that refused.
+	{reasons: []string{""}, sites: []string{"tcp_v4_rcv", "tcp_v6_rcv"}, culprit: []Station{StationBacklog}, where: "socket", reason: "backlog-full", say: "the backlog of {dst} is full, or its checksum is wrong"},
 	{reasons: []string{"SOCKET_FILTER"}, where: "socket", reason: "socket-filter", say: "a filter of the socket at {dst} refused it"},
 	{reasons: []string{"TCP_LISTEN_OVERFLOW"}, where: "socket", reason: "listen-overflow", say: "the accept queue of {dst} is full"},
 	{reasons: []string{"PROTO_MEM"}, where: "socket", reason: "memory", say: "the protocol's memory limit is reached"},
@@ -145,6 +147,13 @@ var socketDrops = []string{
 // refusedByQueue are the functions that free a datagram which its socket does not
 // take. One that was taken is freed by others, when the socket is closed.
 var refusedByQueue = []string{"__udp_queue_rcv*", "udp_queue_rcv*", "__udpv6_queue_rcv*", "udpv6_queue_rcv*"}
+
+// closedUnread says whether a datagram was freed with the socket that had it in its
+// queue: no kernel up to 7 gives a reason for that but QUEUE_PURGE (since 6.6, and
+// not for UDP), so the function tells. What a process has read is consumed.
+func closedUnread(kernel, site string) bool {
+	return kernel == "QUEUE_PURGE" || kernel == "" && matchAny([]string{"udp_destruct_*", "udpv6_destruct_*", "inet_sock_destruct", "skb_queue_purge*"}, site)
+}
 
 // quietDrops are reasons of such frees that are not worth a note.
 var quietDrops = []string{"", "TCP_RESET", "TCP_OLD_ACK"}

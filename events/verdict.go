@@ -206,10 +206,15 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 		}
 		return arrived
 	}
+	queued := hops[at].station == StationSocketIn
+	if queued && closedUnread(kernel, b.s.names.Symbol(hops[drop].loc)) {
+		arrived.note = "closed unread: the socket at " + dstWords(hops[at].hdr) + " was closed before anybody read it"
+		return arrived
+	}
 	e := b.judgeDrop(hops[:drop+1])
-	if kernel == "" && hops[at].station == StationSocketIn {
+	if kernel == "" && queued {
 		e.where, e.reason = "socket", "rcvbuf-full"
-		e.say = "the receive buffer of " + dstWords(hops[at].hdr) + " is full, or its filter refused it"
+		e.say = "the receive buffer of " + dstWords(hops[at].hdr) + " is full, or UDP has no memory left"
 	}
 	e.rank = rankAnswered
 	return e

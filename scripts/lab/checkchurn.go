@@ -271,7 +271,7 @@ func (b *book) enter(t *events.Traversal, reply bool) {
 	}
 	// Faster than the receiver reads, datagrams do end at its full buffer, and
 	// the last echoes at a socket that is closed: the oracle has not got them.
-	if b.run.proto == "udp" && b.run.rate == 0 && t.Verdict == events.Terminated && t.Where == "socket" {
+	if b.run.proto == "udp" && b.run.rate == 0 && t.Where == "socket" && (t.Verdict == events.Terminated || noteOf(t, "closed unread:") != "") {
 		return
 	}
 	if b.run.proto == "tcp" && t.Verdict == events.Terminated && !strings.Contains(t.TCPFlags, "P") {
