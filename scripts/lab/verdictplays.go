@@ -181,7 +181,7 @@ func toListener(netns, ip string, port int, set controlled, traffic func(*play) 
 			lc := net.ListenConfig{Control: set.control}
 			conn, err := lc.ListenPacket(context.Background(), "udp4", net.JoinHostPort(ip, strconv.Itoa(port)))
 			if err == nil {
-				p.open = append(p.open, conn)
+				p.open = append(p.open, drained{conn})
 			}
 			return err
 		})
@@ -192,6 +192,18 @@ func toListener(netns, ip string, port int, set controlled, traffic func(*play) 
 	}
 }
 
+// drained is a socket that is read to its end before it is closed: a datagram
+// that is freed with its socket is another case.
+type drained struct{ net.PacketConn }
+
+func (d drained) Close() error {
+	err := d.SetReadDeadline(time.Now().Add(drainWait))
+	for err == nil {
+		_, _, err = d.ReadFrom(make([]byte, 1<<16))
+	}
+	return d.PacketConn.Close()
+}
+
 // smallBuffer is the smallest receive buffer that there is.
 func smallBuffer(fd int) error { return setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 1)(fd) }
 
@@ -200,63 +212,6 @@ func filterAll(fd int) error {
 	none := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
 	return os.NewSyscallError("setsockopt",
 		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &none}))
-}
-
-// listener is a listening TCP socket that nobody accepts from.
-func (p *play) listener(netns, ip string, port, backlog int) error {
-	return inNetns(netns, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return os.NewSyscallError("socket", err)
-		}
-		p.open = append(p.open, os.NewFile(uintptr(fd), "listener"))
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(ip).As4()}); err != nil {
-			return os.NewSyscallError("bind", err)
-		}
-		return os.NewSyscallError("listen", unix.Listen(fd, backlog))
-	})
-}
-
-// overflowing connects to a socket whose accept queue has room for one.
-func overflowing(netns, ip string, port int) func(*play) error {
-	return func(p *play) error {
-		if err := p.listener(netns, ip, port, 0); err != nil {
-			return err
-		}
-		addr := net.JoinHostPort(ip, strconv.Itoa(port))
-		conn, err := net.DialTimeout("tcp", addr, dialTimeout)
-		if err != nil {
-			return err
-		}
-		p.open = append(p.open, conn)
-		return unanswered("tcp", addr)(p)
-	}
-}
-
-// unread writes to a TCP connection that nobody reads, until its window is closed.
-func unread(netns, ip string, port int) func(*play) error {
-	return func(p *play) error {
-		if err := p.listener(netns, ip, port, 4); err != nil {
-			return err
-		}
-		conn, err := p.dial("tcp", net.JoinHostPort(ip, strconv.Itoa(port)), dialTimeout)
-		if err != nil {
-			return err
-		}
-		p.open = append(p.open, conn)
-		if err := conn.(*net.TCPConn).SetWriteBuffer(1 << 16); err != nil {
-			return err
-		}
-		for start := time.Now(); time.Since(start) < dialTimeout; {
-			conn.SetWriteDeadline(time.Now().Add(time.Second))
-			if _, err := conn.Write(make([]byte, 1<<16)); errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-		}
-		return errors.New("the window did not close")
-	}
 }
 
 // handmade sends a packet with a transport header of its own: a wrong checksum,
@@ -278,6 +233,12 @@ func handmade(dst string, proto, port int, sum uint16) func(*play) error {
 		switch proto {
 		case unix.IPPROTO_UDP:
 			network, srcPort = "udp", src
+		case unix.IPPROTO_TCP:
+			network, srcPort = "tcp", src
+			message = append(message[:4], make([]byte, 16)...)
+			message[12], message[13] = 5<<4, 2 // a SYN without options
+			binary.BigEndian.PutUint16(message[14:], 1000)
+			binary.BigEndian.PutUint16(message[16:], sum)
 		case unix.IPPROTO_SCTP:
 			network, srcPort = "sctp", src
 		}
