@@ -53,6 +53,9 @@ var (
 	portBlocked = &proof{"the STP state of the port that it was to leave by is not forwarding", func(ev *evidence) bool {
 		return ev.port != "" && ev.stp != stpForwarding
 	}}
+	portOpen = &proof{"the port that it was to leave by forwards, and is not the one that it came in by", func(ev *evidence) bool {
+		return ev.port != "" && !ev.inPort && ev.stp == stpForwarding
+	}}
 
 	prohibited  = routeErrno("EACCES", 13)
 	blackhole   = routeErrno("EINVAL", 22)
@@ -71,6 +74,9 @@ var (
 	// As ip_route_input_slow has it; it looks at the source first.
 	oddSource = &proof{"its source is in 127.0.0.0/8 or 0.0.0.0/8, or multicast, or broadcast", func(ev *evidence) bool {
 		return ev.hdr != nil && (odd(ev.hdr.Src) || ev.hdr.Src.IsMulticast() || ev.hdr.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}))
+	}}
+	globalSource = &proof{"its source is a unicast address of more than its link", func(ev *evidence) bool {
+		return ev.hdr != nil && ev.hdr.Src.IsGlobalUnicast()
 	}}
 	sourceTaken    = &proof{"routing did not complain of the source", (*evidence).sourceTaken}
 	oddDestination = &proof{"its destination is in 127.0.0.0/8 or 0.0.0.0/8, and routing did not complain of the source", func(ev *evidence) bool {

@@ -31,10 +31,27 @@ var factEndings = []struct {
 	{"hairpin", fromPort + "real/vethpod br_forward ret=771\nreal/vethpod kfree_skb site=br_forward", "bridge", "hairpin", "leave the bridge by vethpod, where it came in"},
 	{"port disabled", fromPort + "real/vethpod br_forward ret=256\nreal/vethpod kfree_skb site=br_handle_frame_finish", "bridge", "port-blocked", "port eth0 of the bridge is disabled (STP state)"},
 	{"port blocking, its own", fromPort + "real/vethpod br_forward ret=772\nreal/vethpod kfree_skb site=br_forward", "bridge", "port-blocked", "port vethpod of the bridge is blocking"},
-	{"port isolated", fromPort + "real/vethpod br_forward ret=259\nreal/vethpod kfree_skb site=br_forward", "bridge", "not-forwarded", "no port to pass it on to"},
+	{"port isolated", fromPort + "real/vethpod br_forward ret=259\nreal/vethpod kfree_skb site=br_forward", "bridge", "not-forwarded", "the bridge did not let it out by port eth0: both ports are isolated"},
+	{"VLAN", fromPort + "real/vethpod kfree_skb site=__allowed_ingress", "bridge", "not-forwarded", "its VLAN is not allowed in by port vethpod"},
 	{"port unknown", fromPort + "real/vethpod br_forward\nreal/vethpod kfree_skb site=br_forward", "bridge", "not-forwarded", "no port to pass it on to"},
 	{"port does not take", fromPort + "real/vethpod kfree_skb reason=BRIDGE_INGRESS_STP_STATE site=br_handle_frame", "bridge", "port-blocked", "port vethpod of the bridge is not forwarding"},
 	{"port does not take, perhaps", fromPort + "real/vethpod kfree_skb site=br_handle_frame", "bridge", "not-forwarded", "did not pass it on (br_handle_frame)"},
+
+	{"route, IPv6", fromEth6 + "real/eth0 __icmp_send icmp=1/0\nreal/eth0 kfree_skb reason=IP_INNOROUTES site=ip6_pkt_drop", "routing", "no-route", "no route from real to [fd00::2]:81, or one that says unreachable"},
+	{"prohibited, IPv6", fromEth6 + "real/eth0 __icmp_send icmp=1/1\nreal/eth0 kfree_skb reason=IP_INNOROUTES site=ip6_pkt_drop", "routing", "prohibited", "says prohibited"},
+	{"route, IPv6, no error", fromEth6 + "real/eth0 kfree_skb reason=IP_INNOROUTES site=ip6_pkt_drop", "routing", "unreachable", "[fd00::2]:81 is unreachable from real"},
+	{"blackhole, IPv6", fromEth6 + "real/eth0 kfree_skb site=dst_discard", "routing", "blackhole", "is a blackhole"},
+	{"not forwarding IPv6", fromEth6 + "real/eth0 ip_forward\nreal/eth0 kfree_skb reason=IP_INADDRERRORS site=ip6_forward", "routing", "not-forwarding", "real does not forward IPv6, and [fd00::2]:81 is none of its addresses"},
+	{"not forwarding IPv6, 5.10", fromEth6 + "real/eth0 ip_forward\nreal/eth0 kfree_skb site=ip6_forward", "forward", "not-forwarded", "real does not forward IPv6, or [fd00:9::9]:5555 is no source beyond its link"},
+	{"link-local source", strings.ReplaceAll(fromEth6, "fd00:9::9", "fe80::9") + "real/eth0 ip_forward\nreal/eth0 kfree_skb reason=IP_INADDRERRORS site=ip6_forward", "forward", "not-forwarded", "[fe80::9]:5555 is no source beyond its link"},
+	{"cut off", fromEth + "real/eth0 kfree_skb reason=PKT_TOO_SMALL site=ip_rcv_core.isra.0", "ip", "bad-header", "shorter than its IP header says"},
+	{"IPv6 disabled, 5.10", fromEth6 + "real/eth0 kfree_skb site=ip6_rcv_core.constprop.0", "ip", "other-host", "or IPv6 is disabled on eth0"},
+	{"redirect, first packet", strings.ReplaceAll(fromEth, "172.23.97.2:81,S", "172.23.97.2:0 icmp=5/1") + "real/eth0 nf_hook_slow nf=3\nreal/eth0 nf_conntrack_in\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", "conntrack", "nat-redirect", "or whose first packet is still under way"},
+	{"IPVS has no way", fromEth + "real/eth0 ip_vs_in_hook\nreal/eth0 ip_vs_nat_xmit\nreal/eth0 kfree_skb reason=NOT_SPECIFIED site=ip_vs_nat_xmit", "ipvs", "transmit-failed", "could not be sent on to the real server of 172.23.97.2:81"},
+	{"IPVS has no way back", fromEth + "real/eth0 ip_forward\nreal/eth0 handle_response\nreal/eth0 kfree_skb site=handle_response", "ipvs", "reply-refused", "a reply from 198.51.100.9:5555 was not translated back"},
+	{"dropped behind IPVS", fromEth + "real/eth0 ip_forward\nreal/eth0 handle_response\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", "netfilter", "dropped", "dropped in"},
+	{"peer's MTU", fromEth + "real/eth0 kfree_skb site=__dev_forward_skb", "device", "device", "the other end of eth0 did not take it"},
+	{"VXLAN without a peer", fromEth + "real/eth0 kfree_skb reason=NO_TX_TARGET site=vxlan_xmit", "device", "device", "eth0 knows no other end"},
 
 	{"generic XDP, 5.10", "real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S\nreal/eth0 kfree_skb site=do_xdp_generic", "device", "xdp", "an XDP program of eth0"},
 	{"cgroup, 5.10", "pod/eth0 __ip_local_out h=172.23.97.2:5555>198.51.100.9:81,S\npod/eth0 ip_output\npod/eth0 kfree_skb site=ip_finish_output", "policy", "policy", "its sender's cgroup refused it"},
@@ -50,6 +67,11 @@ var factEndings = []struct {
 	{"queue full, 5.10", toEth + "real/eth0 kfree_skb ret=1 site=kfree_skb_list", "queue", "qdisc-full", "the queue of eth0 dropped it"},
 	{"queue full, of a device not known", toEth + "real/eth0 kfree_skb reason=QDISC_DROP ret=6", "queue", "qdisc-full", "the queue of eth0 dropped it"},
 }
+
+const fromEth6 = `
+	real/eth0 netif_receive_skb h=[fd00:9::9]:5555>[fd00::2]:81,S
+	real/eth0 ip_rcv_core
+`
 
 // fromPort comes in by a port of the bridge, which is device 3 there.
 const fromPort = `
@@ -70,6 +92,7 @@ func TestEndingsByFacts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab()
 			l.reasons[80], l.reasons[81], l.reasons[82] = "IP_LOCALNET", "QDISC_DROP", "BRIDGE_INGRESS_STP_STATE"
+			l.reasons[83], l.reasons[84], l.reasons[85], l.reasons[86] = "IP_INADDRERRORS", "IP_INNOROUTES", "PKT_TOO_SMALL", "NO_TX_TARGET"
 			out, _ := stitch(l, l.script(t).add(tt.script).events, nil)
 			if len(out) != 1 {
 				t.Fatalf("%d traversals, want 1", len(out))

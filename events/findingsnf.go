@@ -50,8 +50,8 @@ var findingsOfNetfilter = []Finding{
 		Unless: "insert_failed did not move",
 	},
 	{
-		Where: "conntrack", Reason: "nat-redirect", Title: "an ICMP redirect of a translated connection",
-		Advice: "Harmless: NAT never passes redirects on. To be rid of them set net.ipv4.conf.DEV.send_redirects to 0 at their sender.",
+		Where: "conntrack", Reason: "nat-redirect", Title: "an ICMP redirect that NAT does not pass on",
+		Advice: "Harmless: NAT passes redirects of translated connections never on, and others only once the connection is known. To be rid of them set net.ipv4.conf.DEV.send_redirects to 0 at their sender.",
 		Unless: "it is no ICMP redirect",
 	},
 	{
@@ -80,7 +80,7 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "ipvs", Reason: "transmit-failed", Title: "it could not be sent to the real server that was chosen",
-		Advice: "`ip route get BACKEND` on that node: no route, or one back to the node itself. For a tunnel also its MTU.",
+		Advice: "`ip route get BACKEND` on that node: no route, one of type blackhole, prohibit or unreachable (as for pods that are gone), or one back to the node itself. For a tunnel also its MTU.",
 		Unless: "the route to the real server leads out",
 	},
 	{
@@ -90,7 +90,7 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "ipvs", Reason: "reply-refused", Title: "a real server's reply could not be translated back",
-		Advice: "Look at its size against the MTU, and whether net.ipv4.vs.conntrack is 1 as kube-proxy sets it.",
+		Advice: "`ip route get CLIENT from VIP` and `ip rule` on that node: with net.ipv4.vs.snat_reroute=1 (the default) IPVS looks for the way of the reply again, as one from the virtual address, and a rule of routing may refuse that.",
 		Unless: "the reply is seen behind IPVS",
 	},
 	{

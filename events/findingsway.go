@@ -16,7 +16,7 @@ var findingsOnTheWay = []Finding{
 	},
 	{
 		Where: "device", Reason: "device", Title: "a device did not take it",
-		Advice: "Is the device up, at both ends? `ip -s link show DEV` counts drops and carrier losses; `ethtool -S DEV` has the driver's own counts.",
+		Advice: "Is the device up, at both ends, and has it the same MTU there? Has a VXLAN device the other node's address (`bridge fdb show dev DEV`)? `ip -s link show DEV` counts drops and carrier losses; `ethtool -S DEV` has the driver's own counts.",
 		Unless: "the device's counts of drops did not move",
 	},
 	{
@@ -51,8 +51,8 @@ var findingsOnTheWay = []Finding{
 	},
 	{
 		Where: "bridge", Reason: "not-forwarded", Title: "a bridge did not pass it on",
-		Advice: "`bridge -d link show` has the state of each port (forwarding?) and hairpin; `bridge fdb show` says which port an address is on. A frame leaves by the port it came in by only with hairpin on.",
-		Unless: "the port is forwarding, and it is not the one the frame came in by",
+		Advice: "`bridge -d link show` has each port's state, hairpin and isolated: nothing passes between two isolated ports (CNI bridge: portIsolation). `bridge vlan show` has the VLANs, where vlan_filtering is on; `bridge fdb show` which port an address is on.",
+		Unless: "the port is forwarding, it is not the one the frame came in by, and neither isolated nor without its VLAN",
 	},
 	{
 		Where: "neighbour", Reason: "unresolved", Title: "the link address of the next hop did not resolve",
@@ -96,7 +96,7 @@ var findingsOnTheWay = []Finding{
 	},
 	{
 		Where: "routing", Reason: "not-forwarding", Title: "forwarding is off, or there is no route",
-		Advice: "`sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding` must be 1 on a node; a restart of the network or of a container runtime may have set them back. If they are: `ip route get DST from SRC iif DEV`.",
+		Advice: "`sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding` (IPv6: net.ipv6.conf.all.forwarding) must be 1 on a node; a restart of the network or of a container runtime may have set them back. If they are: `ip route get DST from SRC iif DEV`.",
 		Unless: "`ip route get` finds a way out",
 	},
 	{
@@ -121,7 +121,7 @@ var findingsOnTheWay = []Finding{
 	},
 	{
 		Where: "forward", Reason: "not-forwarded", Title: "IP did not forward it",
-		Advice: "This kernel does not say why: look at `nstat -az | grep -i -e discard -e err`, at forwarding and at the route to the destination.",
+		Advice: "The kernel does not say why. IPv6: `sysctl net.ipv6.conf.all.forwarding` must be 1 on a node, and a link-local source (fe80::) stays on its link. Else look at `nstat -az | grep -i -e discard -e err`, at forwarding and at the route.",
 		Unless: "it is seen leaving by a device",
 	},
 	{

@@ -43,14 +43,16 @@ var drops = []rule{
 	{nf: true, culprit: []Station{StationIPVSLeave, StationIPVSSchedule}, where: "ipvs", reason: reasonNoDestination, say: "{dst} has no destination on this node"},
 	{nf: true, culprit: []Station{StationIPVSConn, StationIPVSXmit}, where: "ipvs", reason: "transmit-failed", say: "it could not be sent on to the real server of {dst}"},
 	{nf: true, culprit: []Station{StationIPVSIn}, where: "ipvs", reason: "destination-gone", say: "the real server of this connection to {dst} is gone"},
-	{nf: true, culprit: []Station{StationIPVSOut}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
+	// IPVS frees these itself, and tells netfilter that it took them (NF_STOLEN).
+	{reasons: []string{""}, culprit: []Station{StationIPVSXmit}, sites: []string{"ip_vs_*"}, where: "ipvs", reason: "transmit-failed", say: "it could not be sent on to the real server of {dst}"},
+	{reasons: []string{""}, culprit: []Station{StationIPVSOut}, sites: []string{"handle_response*", "ip_vs_*"}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
 	{nf: true, invalid: true, culprit: []Station{StationTable}, where: "netfilter", reason: "invalid-drop", say: "conntrack knows no connection that it belongs to (INVALID), and a rule in {chain} ({hook}) dropped it"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},
 	{nf: true, clash: clashTaken, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "nat-exhausted", say: "no free translation: {winner}"},
 	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
-	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a translated connection"},
+	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way"},
 	{nf: true, seen: StationConntrackFull, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: reasonTableFull, say: "the conntrack table of {ns} is full: there is no room for a new connection to {dst}"},
 	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}"},
 	{reasons: []string{""}, sites: []string{"nf_queue", "__nf_queue"}, where: "netfilter", reason: "no-queue", say: "a rule in {chain} ({hook}) queued it for a process (NFQUEUE), and none takes it"},
@@ -66,7 +68,8 @@ var drops = []rule{
 	{reasons: []string{"PROTO_MEM"}, where: "socket", reason: "memory", say: "the protocol's memory limit is reached"},
 	{reasons: []string{"TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"}, where: "ip", reason: "checksum", say: "its checksum is wrong"},
 	{reasons: []string{"OTHERHOST"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's"},
-	{reasons: []string{""}, sites: []string{"ip_rcv_core*", "ip6_rcv_core*"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's, or its IP header is invalid"},
+	{reasons: []string{""}, sites: []string{"ip_rcv_core*"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's, or its IP header is invalid"},
+	{reasons: []string{""}, sites: []string{"ip6_rcv_core*"}, where: "ip", reason: reasonOtherHost, say: "its link address is another host's, or its IP header is invalid, or IPv6 is disabled on {dev}"},
 	{sites: []string{"ip6_mc_input"}, where: "ip", reason: reasonOtherHost, say: "nobody in {ns} listens to {dst}"},
 	{reasons: []string{"IP_RPFILTER"}, where: "routing", reason: "rp-filter", say: "rp_filter: {src} is not reached by {dev}"},
 	// The destination may have become such a one by NAT, in a function that no hook followed.
@@ -91,6 +94,15 @@ var drops = []rule{
 	{seen: StationRouteError, more: unreachable, where: "routing", reason: "unreachable", say: "the route to {dst} in {ns} says unreachable"},
 	{seen: StationRouteError, reasons: []string{"IP_INADDRERRORS"}, where: "routing", reason: "not-forwarding", say: "{ns} does not forward, or has no route to {dst}"},
 	{seen: StationRouteError, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
+	// ip6_forward looks whether it forwards at all before it looks at the source.
+	{reasons: []string{"IP_INADDRERRORS"}, sites: []string{"ip6_forward*"}, more: globalSource, where: "routing", reason: "not-forwarding", say: "{ns} does not forward IPv6, and {dst} is none of its addresses"},
+	{reasons: []string{"IP_INADDRERRORS"}, sites: []string{"ip6_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}: {src} is no source beyond its link, or {ns} does not forward IPv6"},
+	{reasons: []string{""}, sites: []string{"ip6_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}: {ns} does not forward IPv6, or {src} is no source beyond its link"},
+	// IPv6 has one function for routes that refuse, and no error number.
+	{sites: ip6Refused, icmp: []uint32{icmp6 | 1<<8 | 1}, where: "routing", reason: "prohibited", say: "the route to {dst} in {ns} says prohibited"},
+	{sites: ip6Refused, icmp: []uint32{icmp6 | 1<<8}, where: "routing", reason: "no-route", say: "no route from {ns} to {dst}, or one that says unreachable"},
+	{sites: ip6Refused, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
+	{reasons: []string{""}, sites: []string{"dst_discard*"}, culprit: []Station{StationIPIn, StationTable, StationNetfilter, StationConntrackIn, StationNAT}, where: "routing", reason: "blackhole", say: "the route to {dst} in {ns} is a blackhole"},
 	{reasons: []string{"IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"}, where: "routing", reason: "no-route", say: "no route from {ns} to {dst}"},
 	{culprit: []Station{StationTransportIn}, reject: true, reasons: []string{""}, where: "socket", reason: "no-socket", say: "{nosocket}"},
 	{culprit: []Station{StationTransportIn}, reasons: []string{""}, sites: refusedByQueue, where: "socket", reason: "socket-refused", say: "the socket at {dst} refused it: its filter, or a wrong checksum"},
@@ -98,6 +110,7 @@ var drops = []rule{
 	{reasons: []string{""}, sites: []string{"ip_error"}, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IPV6DISABLED"}, where: "ip", reason: "ipv6-disabled", say: "IPv6 is disabled on {dev}"},
 	{reasons: []string{"IP_INHDR"}, where: "ip", reason: "bad-header", say: "its IP header is invalid"},
+	{reasons: []string{"PKT_TOO_SMALL"}, sites: []string{"ip_rcv_core*", "ip6_rcv_core*"}, where: "ip", reason: "bad-header", say: "it is shorter than its IP header says"},
 
 	{reasons: []string{"NEIGH_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
 	{sites: []string{"neigh_*", "__neigh*", "arp_*", "ndisc_*"}, where: "neighbour", reason: "unresolved", say: "the link address of the next hop to {dst} did not resolve ({dev})"},
@@ -118,15 +131,19 @@ var drops = []rule{
 	{reasons: []string{""}, sites: queueSites, culprit: []Station{StationQueue, StationTCEgress, StationNeighbour}, where: "queue", reason: "qdisc-full", say: "the queue of {dev} dropped it"},
 	{culprit: []Station{StationBridgeForward}, sites: bridgeForward, more: hairpin, where: "bridge", reason: "hairpin", say: "it would leave the bridge by {dev}, where it came in, and hairpin_mode is off there"},
 	{culprit: []Station{StationBridgeForward}, sites: bridgeForward, more: portBlocked, where: "bridge", reason: "port-blocked", say: "port {port} of the bridge is {stp}"},
+	{culprit: []Station{StationBridgeForward}, sites: bridgeForward, more: portOpen, where: "bridge", reason: "not-forwarded", say: "the bridge did not let it out by port {port}: both ports are isolated, or its VLAN is not allowed there"},
+	{reasons: []string{""}, sites: []string{"__allowed_ingress*", "br_allowed_ingress*"}, where: "bridge", reason: "not-forwarded", say: "its VLAN is not allowed in by port {dev} of the bridge"},
 	{reasons: []string{"BRIDGE_INGRESS_STP_STATE"}, where: "bridge", reason: "port-blocked", say: "port {dev} of the bridge is not forwarding: nothing is taken from it"},
 	{reasons: []string{"BRIDGE_*", "LOCAL_MAC"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({kernel})"},
 	{reasons: []string{""}, sites: []string{"br_forward*", "__br_forward*"}, where: "bridge", reason: "not-forwarded", say: "no port to pass it on to: it would leave where it came in, or the port is blocked"},
 	{sites: []string{"br_*", "__br_*"}, where: "bridge", reason: "not-forwarded", say: "the bridge did not pass it on ({site})"},
 	{reasons: []string{"XFRM_*", "SECURITY_HOOK", "BPF_CGROUP_EGRESS"}, where: "policy", reason: "policy", say: "a policy refused it ({kernel})"},
 	{reasons: []string{""}, sites: []string{"ip_finish_output", "ip6_finish_output"}, where: "policy", reason: "policy", say: "a BPF program of its sender's cgroup refused it"},
-	{reasons: []string{""}, sites: []string{"ip_forward*", "ip6_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}"},
+	{reasons: []string{""}, sites: []string{"ip_forward*"}, where: "forward", reason: "not-forwarded", say: "it was not forwarded to {dst}"},
+	{reasons: []string{""}, sites: forwardedToPeer, where: "device", reason: "device", say: "the other end of {dev} did not take it: it is down, or its MTU is smaller"},
+	{reasons: []string{"", "NO_TX_TARGET"}, sites: []string{"vxlan_xmit*"}, where: "device", reason: "device", say: "{dev} knows no other end to send it to"},
 	{reasons: []string{"DEV_*", "TAP_*", "VXLAN_*", "NOMEM"}, where: "device", reason: "device", say: "{dev} did not take it ({kernel})"},
-	{reasons: []string{""}, sites: []string{"veth_xmit", "dev_*", "__dev_*", "validate_xmit*", "vxlan_*"}, where: "device", reason: "device", say: "{dev} did not take it ({site})"},
+	{reasons: []string{""}, sites: []string{"veth_xmit", "dev_*", "__dev_*", "validate_xmit*", "vxlan_*", "tun_*"}, where: "device", reason: "device", say: "{dev} did not take it ({site})"},
 }
 
 // Functions that drop, by what they do.
@@ -134,6 +151,9 @@ var (
 	routeInput    = []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*", "br_nf_pre_routing_finish*"}
 	queueSites    = []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}
 	bridgeForward = []string{"br_*", "__br_*"} // br_forward is part of its callers on some kernels
+	ip6Refused    = []string{"ip6_pkt_*"}
+	// By which veth and bridges hand a frame to their other end.
+	forwardedToPeer = []string{"dev_forward_skb*", "__dev_forward_skb*", "____dev_forward_skb*"}
 )
 
 // socketDrops are the reasons for which a packet that reached a TCP socket is
