@@ -162,16 +162,8 @@ func filtered(netns, dev, way string, port int, action string, traffic func(*pla
 // portState sends through a bridge of n1 of which a port has another STP state;
 // neighbours have found each other before.
 func portState(port, state, dst string) func(*play) error {
-	return func(p *play) (err error) {
-		if err := echoes("udp", dst, 10)(&play{}); err != nil {
-			return err
-		}
-		if err := p.run("n1", "bridge link set dev "+port+" state "+state); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, p.run("n1", "bridge link set dev "+port+" state 3")) }()
-		return unanswered("udp", dst)(p)
-	}
+	const set = "bridge link set dev "
+	return acquainted(dst, []change{{"n1", set + port + " state " + state, set + port + " state 3"}}, unanswered("udp", dst))
 }
 
 // toListener makes traffic while a UDP socket, which nobody reads, listens.

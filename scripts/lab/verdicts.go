@@ -66,7 +66,8 @@ type shownInstead struct {
 
 // verdictCases are all of them.
 var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts,
-	routeVerdicts, deviceVerdicts, bpfVerdicts, socketVerdicts)
+	routeVerdicts, deviceVerdicts, bpfVerdicts, socketVerdicts,
+	ipvsMoreVerdicts, linkVerdicts, ipv6Verdicts)
 
 // A play is one case being made to happen.
 type play struct {
