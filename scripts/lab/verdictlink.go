@@ -18,7 +18,9 @@ var linkVerdicts = []verdictCase{
 			verdictWant{kind: "request udp", where: "device", reason: "device"})},
 	{name: "ring-read", finding: "queue/ring-full", similar: true, group: "links", from: "centos",
 		traffic: withTun("labtur", "198.51.108.0/24", true, burst("198.51.108.9:4102", 1, 100)),
-		want:    []verdictWant{{kind: "request udp", verdict: "left-node"}}},
+		want:    []verdictWant{{kind: "request udp", verdict: "left-node"}},
+		instead: only510("the device is used before its name is known: whether it leads out is not",
+			verdictWant{kind: "request udp", verdict: "incomplete"})},
 
 	// The MTU of one end was changed, not the other's.
 	{name: "veth-mtu", finding: "device/device", group: "links", from: "centos",
