@@ -53,6 +53,9 @@ func TestConntrackRefuses(t *testing.T) {
 		{"clash without translation", query("172.23.97.9:53>198.51.100.9:5555,udp") + confirm + "real/eth0 nf_ct_resolve_clash ct=172.23.97.9:53>198.51.100.9:5555,udp|" + client + " others=0\n" + nfDrops, "conntrack", "confirm-failed", ""},
 		{"confirm fails without a clash", query(toFirst) + confirm + nfDrops, "conntrack", "confirm-failed", ""},
 		{"nobody takes the queue", lookUp + "real/eth0 ipt_do_table nf=2\nreal/eth0 kfree_skb site=nf_queue", "netfilter", "no-queue", "a rule in netfilter FORWARD (ipt_do_table) queued it for a process (NFQUEUE), and none takes it"},
+		{"the queue's reader says drop", lookUp + "real/eth0 nft_do_chain nf=2\nreal/eth0 kfree_skb site=nfqnl_reinject", "netfilter", "queue-drop", "queued for a process (NFQUEUE) in netfilter FORWARD, and dropped when that had answered"},
+		{"the queue's reader says drop, 5.10", lookUp + "real/eth0 ipt_do_table nf=2\nreal/eth0 kfree_skb site=nf_reinject", "netfilter", "queue-drop", ""},
+		{"accepted, and dropped behind the queue", lookUp + "real/eth0 nft_do_chain nf=2\nreal/eth0 nft_do_chain_ret ret=0\nreal/eth0 kfree_skb site=nfqnl_reinject", "netfilter", "rule-drop", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab()

@@ -20,8 +20,9 @@ type evidence struct {
 	reset    bool // answered with an RST
 	hdr      *Header
 	dev, ns  string
-	rejected string // in words
-	proof    []int  // the hops that it is taken from, from the last one back
+	rejected string  // in words
+	proof    []int   // the hops that it is taken from, from the last one back
+	denied   Station // whose return value was seen to say drop; StationNone: nobody's
 	clashed  clashKind
 	winner   string // what its conntrack entry clashed with, in words
 	noEntry  bool   // see FlagNoEntry
@@ -59,6 +60,7 @@ func (b *builder) evidence(hops []hop) evidence {
 			ev.proof = append(ev.proof, i)
 		}
 	}
+	ev.denied = denied
 	if denied != StationNone && stationWhere[denied] != stationWhere[ev.culprit] {
 		ev.culprit = denied
 	}
@@ -129,7 +131,7 @@ func (ev *evidence) byNetfilter() bool {
 		return false
 	}
 	if ev.site != "" {
-		return matchAny([]string{"nf_hook_slow*", "nft_*", "nf_reinject*", "nfqnl_*"}, ev.site)
+		return matchAny([]string{"nf_hook_slow*", "nft_*"}, ev.site) || matchAny(queueAnswered, ev.site)
 	}
 	switch stationWhere[ev.culprit] {
 	case "ipvs", "netfilter", "conntrack":
@@ -155,6 +157,12 @@ func (ev *evidence) itself() uint32 {
 	return uint32(icmpNumber(ev.hdr.ICMPType, ev.hdr.ICMPCode, ev.hdr.Proto == protoICMPv6)) //nolint:gosec // 17 bits
 }
 
+// queued says whether the packet was freed where the answer to an NFQUEUE is
+// carried out. Of the functions behind the queue only some tell of their verdict.
+func (ev *evidence) queued() bool {
+	return ev.denied == StationNone && matchAny(queueAnswered, ev.site)
+}
+
 // invalid says whether conntrack looked the packet up where it ended, and gave
 // it no entry.
 func (ev *evidence) invalid() bool {
@@ -168,6 +176,7 @@ func (ev *evidence) fits(r *rule) bool {
 		r.reject && ev.icmp < 0 && !ev.reset,
 		len(r.culprit) > 0 && !slices.Contains(r.culprit, ev.culprit),
 		r.clash != clashNone && r.clash != ev.clashed,
+		r.queued && !ev.queued(),
 		r.invalid && !ev.invalid(),
 		r.seen != StationNone && ev.seen&(1<<(r.seen&63)) == 0,
 		len(r.icmp) > 0 && (ev.icmp < 0 || !slices.Contains(r.icmp, uint32(ev.icmp))), //nolint:gosec // not negative here

@@ -91,6 +91,9 @@ func (r *rule) words() string {
 	case clashTaken:
 		w = append(w, "its new conntrack entry clashed with another connection's translation")
 	}
+	if r.queued {
+		w = append(w, "it was freed in "+alternatives(queueAnswered, func(s string) string { return s })+", and no table was seen to say drop")
+	}
 	if r.invalid {
 		w = append(w, "conntrack had looked it up and given it no entry")
 	}

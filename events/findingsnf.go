@@ -20,9 +20,14 @@ var findingsOfNetfilter = []Finding{
 		Unless: "`conntrack -L` has an entry for the packet at that time",
 	},
 	{
-		Where: "netfilter", Reason: "no-queue", Title: "queued for a process that is not there",
-		Advice: "/proc/net/netfilter/nfnetlink_queue lists the queues that have a reader: the policy agent or scanner that reads this one does not run, and the rule has no bypass.",
-		Unless: "the queue of the rule has a reader at that time",
+		Where: "netfilter", Reason: "no-queue", Title: "queued for a process that does not take it",
+		Advice: "/proc/net/netfilter/nfnetlink_queue lists the queues that have a reader: if it is not there, the policy agent or scanner does not run, and the rule has no bypass; if its sixth column (dropped) counts up, the agent is too slow.",
+		Unless: "the queue of the rule has a reader at that time, and its count of dropped does not move",
+	},
+	{
+		Where: "netfilter", Reason: "queue-drop", Title: "dropped behind a queue for a process",
+		Advice: "Ask the policy agent or scanner that reads the queue (/proc/net/netfilter/nfnetlink_queue has its port id, mostly its PID) what it refuses; its end drops what it has not answered.",
+		Unless: "a rule behind the one that queues counts up: then that dropped it",
 	},
 	{
 		Where: "netfilter", Reason: "dropped", Title: "something in netfilter dropped it",

@@ -17,6 +17,7 @@ type rule struct {
 	reject  bool      // it was answered with an ICMP error or an RST
 	culprit []Station // the last function entered, where that is one of these
 	clash   clashKind // its new conntrack entry clashed so with another one
+	queued  bool      // freed where the answer to an NFQUEUE is carried out, and no table was seen to say drop
 	invalid bool      // conntrack looked it up, and it has no entry, and no rule said that it needs none
 	seen    Station   // met since the packet last came in from a device
 	icmp    []uint32  // answered with one of these ICMP errors: type<<8 | code, | icmp6
@@ -47,6 +48,7 @@ var drops = []rule{
 	{reasons: []string{""}, culprit: []Station{StationIPVSXmit}, sites: []string{"ip_vs_*"}, where: "ipvs", reason: "transmit-failed", say: "it could not be sent on to the real server of {dst}"},
 	{reasons: []string{""}, culprit: []Station{StationIPVSOut}, sites: []string{"handle_response*", "ip_vs_*"}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
+	{nf: true, queued: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "queue-drop", say: "queued for a process (NFQUEUE) in {chain}, and dropped when that had answered: by its answer, or by a rule behind the queue"},
 	{nf: true, invalid: true, culprit: []Station{StationTable}, where: "netfilter", reason: "invalid-drop", say: "conntrack knows no connection that it belongs to (INVALID), and a rule in {chain} ({hook}) dropped it"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},
@@ -55,7 +57,7 @@ var drops = []rule{
 	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way"},
 	{nf: true, seen: StationConntrackFull, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: reasonTableFull, say: "the conntrack table of {ns} is full: there is no room for a new connection to {dst}"},
 	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}"},
-	{reasons: []string{""}, sites: []string{"nf_queue", "__nf_queue"}, where: "netfilter", reason: "no-queue", say: "a rule in {chain} ({hook}) queued it for a process (NFQUEUE), and none takes it"},
+	{reasons: []string{""}, sites: []string{"nf_queue", "__nf_queue"}, where: "netfilter", reason: "no-queue", say: "a rule in {chain} ({hook}) queued it for a process (NFQUEUE), and none takes it: none reads the queue, or it is full"},
 	{nf: true, where: "netfilter", reason: "dropped", say: "dropped in {chain}"},
 
 	{reasons: []string{"NO_SOCKET"}, where: "socket", reason: "no-socket", say: "{nosocket}"},
@@ -154,6 +156,7 @@ var (
 	ip6Refused    = []string{"ip6_pkt_*"}
 	// By which veth and bridges hand a frame to their other end.
 	forwardedToPeer = []string{"dev_forward_skb*", "__dev_forward_skb*", "____dev_forward_skb*"}
+	queueAnswered   = []string{"nf_reinject*", "nfqnl_*"} // nf_reinject is part of its callers from 6.10 on
 )
 
 // socketDrops are the reasons for which a packet that reached a TCP socket is

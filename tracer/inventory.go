@@ -252,7 +252,7 @@ func (inv *inventory) Process(inode uint32) (comm string, pid uint32, ok bool) {
 }
 
 // Symbol implements events.Names.
-func (inv *inventory) Symbol(addr uint64) string { return inv.kernel.symbols.Load().name(addr) }
+func (inv *inventory) Symbol(addr uint64) string { return inv.kernel.symbolAt(addr) }
 
 // DropReason implements events.Names.
 func (inv *inventory) DropReason(reason uint32) string { return inv.reasons[reason] }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,10 @@ import (
 type kernel struct {
 	release string
 	symbols atomic.Pointer[symbols]
-	types   *btf.Spec // nil once dropTypes was called
-	cache   *btf.Cache
+	// asked is when symbolAt last looked for new modules, by the monotonic clock.
+	asked atomic.Uint64
+	types *btf.Spec // nil once dropTypes was called
+	cache *btf.Cache
 	// trampolines says that fentry works here; checkFunctionHooks finds out.
 	trampolines bool
 }
@@ -38,6 +41,29 @@ func readKernel() (*kernel, error) {
 	}
 	k.symbols.Store(symbols)
 	return k, nil
+}
+
+// symbolAgain is how often symbolAt reads the symbols for modules that are new.
+const symbolAgain = uint64(time.Second)
+
+// symbolAt names the function that holds an address. A packet may end in a module
+// that was loaded a moment ago: then the symbols are read again.
+func (k *kernel) symbolAt(addr uint64) string {
+	known := k.symbols.Load()
+	name := known.name(addr)
+	if name != "" || addr == 0 || !known.visible() {
+		return name
+	}
+	now, last := monotonic(), k.asked.Load()
+	if now-last < symbolAgain || !k.asked.CompareAndSwap(last, now) {
+		return ""
+	}
+	symbols, err := readSymbols()
+	if err != nil {
+		return "" // as attaching to new modules will say
+	}
+	k.symbols.Store(symbols)
+	return symbols.name(addr)
 }
 
 // readTypes reads the types of the kernel, and of modules when they are asked for.

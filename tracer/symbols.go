@@ -123,10 +123,22 @@ func (s *symbols) find(name string) (module string, ok bool) {
 	return s.modules[s.list[s.byName[after-1]].module], true
 }
 
-// name returns the function that holds a kernel address, "" if unknown.
+// visible says whether the kernel shows addresses.
+func (s *symbols) visible() bool { return len(s.list) > 0 && s.list[len(s.list)-1].addr != 0 }
+
+// textPage is what the kernel gives to modules at a time.
+const textPage = 4096
+
+// name returns the function that holds a kernel address, "" if unknown: what lies
+// in a page behind the last function of a module may be one that came later.
 func (s *symbols) name(addr uint64) string {
 	after := sort.Search(len(s.list), func(i int) bool { return s.list[i].addr > addr })
 	if after == 0 || s.list[after-1].addr == 0 {
+		return ""
+	}
+	last := &s.list[after-1]
+	ends := after == len(s.list) || s.list[after].module != last.module
+	if last.module != 0 && ends && addr/textPage != last.addr/textPage {
 		return ""
 	}
 	return s.nameOf(uint32(after - 1))
