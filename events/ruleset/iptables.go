@@ -357,7 +357,7 @@ func (p *ruleParser) verdict(v verdict) {
 
 // forgetMark is a statement that sets the mark to what is not known.
 var forgetMark = step{do: func(p *packet, _ tri) result {
-	p.markKnown = false
+	p.markKnown = 0
 	return result{is: yes}
 }}
 
@@ -371,7 +371,7 @@ func markTarget(args []string) step {
 		return forgetMark
 	}
 	return step{do: func(p *packet, path tri) result {
-		p.setMark(path, p.markKnown || mask == 0xffffffff, p.mark&^mask^value)
+		p.setMark(path, p.markKnown|mask, p.mark&^mask^value)
 		return result{is: yes}
 	}}
 }

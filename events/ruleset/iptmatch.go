@@ -227,10 +227,7 @@ func (p *ruleParser) mark(text string) {
 		return
 	}
 	p.add("the mark", func(pk *packet) tri {
-		if !pk.markKnown {
-			return maybe
-		}
-		return triOf(pk.mark&mask == value)
+		return pk.hasMark(value, mask)
 	})
 }
 

@@ -246,7 +246,7 @@ func (b *nftCompiler) mangle(arg any) (step, bool) {
 		l := b.left(m["value"])
 		return step{do: func(p *packet, path tri) result {
 			v, known := l.eval(p)
-			p.setMark(path, known == yes && v.kind == kindNumber, v.number)
+			p.setMark(path, knownBits(known == yes && v.kind == kindNumber), v.number)
 			return result{is: yes}
 		}}, true
 	}

@@ -12,7 +12,7 @@ func (b *nftCompiler) meta(l *left, key string) {
 	case "mark":
 		l.domains, l.why = []domain{domainNumber}, "the mark"
 		l.eval = func(p *packet) (value, tri) {
-			if !p.markKnown {
+			if p.markKnown != allMark {
 				return value{}, maybe
 			}
 			return number(p.mark)

@@ -35,12 +35,12 @@ type packet struct {
 	h         events.Header
 	env       Env
 	mark      uint64
-	markKnown bool
+	markKnown uint64 // its bits that are known
 	state     uint64 // one of the bits above; 0: unknown
 }
 
 func newPacket(q *events.RuleQuery, env Env, notrack bool) *packet {
-	p := &packet{q: q, h: q.Header, env: env, mark: uint64(q.Header.Mark), markKnown: q.MarkKnown}
+	p := &packet{q: q, h: q.Header, env: env, mark: uint64(q.Header.Mark), markKnown: knownBits(q.MarkKnown)}
 	p.h.Src, p.h.Dst = p.h.Src.Unmap(), p.h.Dst.Unmap()
 	switch q.CTState {
 	case events.CTStateNew:
@@ -78,14 +78,27 @@ func (p *packet) match(rl *rule, path tri) (is tri, verdicts []verdict, why []st
 	return is, nil, nil
 }
 
-// setMark changes the mark: where the walk surely comes by, and it was known, it
-// is known afterwards, too.
-func (p *packet) setMark(path tri, known bool, to uint64) {
-	if path != yes || !known {
-		p.markKnown = false
-		return
+// allMark is a mark of which every bit is known.
+const allMark = 0xffffffff
+
+// setMark changes the mark to one of which some bits are known. Where it is not sure
+// that the walk comes by, those are known afterwards that are the same either way.
+func (p *packet) setMark(path tri, known, to uint64) {
+	if path != yes {
+		known &= p.markKnown &^ (p.mark ^ to)
 	}
-	p.mark, p.markKnown = to&0xffffffff, true
+	p.mark, p.markKnown = to&allMark, known&allMark
+}
+
+// hasMark says whether the bits of mask are those of value.
+func (p *packet) hasMark(value, mask uint64) tri {
+	switch {
+	case (p.mark^value)&mask&p.markKnown != 0, value&^mask != 0:
+		return no
+	case mask&^p.markKnown != 0:
+		return maybe
+	}
+	return yes
 }
 
 // ctState says whether conntrack's state is one of these bits.
@@ -182,3 +195,11 @@ func (p *packet) port(src bool) uint64 {
 }
 
 func (p *packet) isV6() bool { return p.h.Src.Is6() }
+
+// knownBits are all bits of a mark, or none.
+func knownBits(known bool) uint64 {
+	if known {
+		return allMark
+	}
+	return 0
+}
