@@ -35,6 +35,8 @@ type verdictCase struct {
 	// lasting is changed before cause, and taken back when the tool has ended:
 	// what it reads behind the packets.
 	lasting []change
+	// fed is as lasting, for what needs a text.
+	fed []fedChange
 	// traffic makes the packets. An error means that it did not go for the
 	// client as it should, and is a fault of the case.
 	traffic func(*play) error
@@ -67,7 +69,7 @@ type shownInstead struct {
 // verdictCases are all of them.
 var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts,
 	routeVerdicts, deviceVerdicts, bpfVerdicts, socketVerdicts,
-	ipvsMoreVerdicts, linkVerdicts, ipv6Verdicts)
+	ipvsMoreVerdicts, linkVerdicts, ipv6Verdicts, policyVerdicts)
 
 // A play is one case being made to happen.
 type play struct {
@@ -156,6 +158,11 @@ func (p *play) make() (err error) {
 			return err
 		}
 	}
+	for i := range p.fed {
+		if err := p.fed[i].make(); err != nil {
+			return err
+		}
+	}
 	done := 0
 	for ; done < len(p.cause) && err == nil; done++ {
 		if err = runCommand(p.cause[done].netns, p.cause[done].do); err != nil {
@@ -176,6 +183,9 @@ func (p *play) make() (err error) {
 // settle takes back what was to last beyond the case. What a case that failed
 // has not changed cannot be taken back, and says so.
 func (c *verdictCase) settle() (err error) {
+	for i := range slices.Backward(c.fed) {
+		err = errors.Join(err, c.fed[i].takeBack())
+	}
 	for _, one := range slices.Backward(c.lasting) {
 		if one.undo != "" {
 			err = errors.Join(err, runCommand(one.netns, one.undo))
