@@ -49,7 +49,7 @@ func liveFlags() []cli.Flag {
 		&cli.UintFlag{Name: "rate", Category: bounding, DefaultText: "no limit", Usage: "about `N` events a second: beyond it no further packet is followed for the rest of a tenth of a second; those are counted, the others sent whole"},
 		boolFlag("exit-status", ending, "exit with 2 if events were lost, 3 if a traversal was terminated, 4 if nothing matched"),
 		&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
-		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file alone, as if this ran on it"},
+		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file (without one: this host's name) alone, as if this ran on it"},
 		&cli.StringFlag{Name: "hooks", Category: running, Value: string(tracer.HooksAll), Usage: "`SET` of hooks: all, or tracepoints on kernels that refuse function hooks (no IPVS, conntrack, netfilter, IP and sockets then)"},
 		&cli.StringFlag{Name: "ready-file", Category: running, Usage: "write `PATH` once everything is attached"},
 	}...)

@@ -76,7 +76,7 @@ func (a *app) liveOptions(c *cli.Context) (_ *liveOptions, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkOnlyNode(o.onlyNode, names); err != nil {
+	if err := a.checkOnlyNode(o.onlyNode, names); err != nil {
 		return nil, err
 	}
 	if o.cluster, err = a.openCluster(c, o.config.Warn); err != nil {
@@ -154,13 +154,19 @@ func readNames(path string, cfg *tracer.Config) (*events.NamesFile, error) {
 	return names, nil
 }
 
-// checkOnlyNode refuses a node that the names file does not have.
-func checkOnlyNode(node string, names *events.NamesFile) error {
+// checkOnlyNode refuses a node that the names file does not have. Without one there
+// is the node that this machine is: where nodes are containers, the one that this
+// runs in.
+func (a *app) checkOnlyNode(node string, names *events.NamesFile) error {
 	if node == "" {
 		return nil
 	}
 	if names == nil {
-		return errors.New("--only-node needs --names FILE, which says which namespaces are the node's")
+		host, err := a.sys.hostname()
+		if err == nil && host == node {
+			return nil
+		}
+		return fmt.Errorf("--only-node needs --names FILE, which says which namespaces are the node's, unless it is the host name, %s", events.Safe(host))
 	}
 	var known []string
 	for i := range names.Netns {

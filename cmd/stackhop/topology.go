@@ -21,7 +21,7 @@ func (a *app) topologyCommand() *cli.Command {
 		CustomHelpTemplate: topologyHelp,
 		Flags: append(clusterFlags(),
 			&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
-			&cli.StringFlag{Name: "only-node", Category: naming, Usage: "show the node `NAME` of the names file alone"},
+			&cli.StringFlag{Name: "only-node", Category: naming, Usage: "show the node `NAME` of the names file (without one: this host's name) alone"},
 			outputFlag(writing, "text", "json", "svg", "dot"),
 		),
 		Action: a.plainAction(false, a.topology),
@@ -35,7 +35,7 @@ func (a *app) topology(c *cli.Context) error {
 		return err
 	}
 	only := c.String("only-node")
-	if err := checkOnlyNode(only, names); err != nil {
+	if err := a.checkOnlyNode(only, names); err != nil {
 		return err
 	}
 	cl, err := a.openCluster(c, func(text string) { a.say("warning: %s", text) })

@@ -361,6 +361,18 @@ func TestOnlyNode(t *testing.T) {
 	}
 }
 
+// TestOnlyThisHost: where nodes are containers, the one that the tool runs in needs
+// no names file.
+func TestOnlyThisHost(t *testing.T) {
+	w := newWorld(t)
+	if status := w.run("trace", "tcp", "--only-node", "host", "--for", "1s", "-o", "json"); status != exitDone {
+		t.Fatalf("status %d: %s", status, w.stderr.String())
+	}
+	if status := w.run("trace", "tcp", "--only-node", "other", "--for", "1s"); status != exitError || !strings.Contains(w.stderr.String(), "--names FILE") {
+		t.Errorf("status %d: %s", status, w.stderr.String())
+	}
+}
+
 // TestNoGoroutineStays: whoever starts one waits for it.
 func TestNoGoroutineStays(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -26,6 +26,7 @@ var checks = []check{
 	{"recordings", true, (*checker).recordings},
 	{"selections", true, (*checker).selections},
 	{"only-node", true, (*checker).onlyNode},
+	{"nested", true, (*checker).nested},
 	{"nothing", true, (*checker).nothing},
 	{"hooks", true, (*checker).hooks},
 	{"leftovers", true, (*checker).leftovers},

@@ -47,6 +47,8 @@ var commands = []struct {
 	{"manifest", "manifest [-proxy]: print what an API server would know of the cluster", cmdManifest},
 	{"snapshot", "snapshot: print what of the kernel's state a tracer could leave behind", func([]string) error { return snapshot(os.Stdout) }},
 	{"pause", "", pause},
+	{"inside", "", insideNode},
+	{"inside-init", "", insideInit},
 	{"serve-proxy", "", func(args []string) error { return serveProxy(args[0]) }},
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
 	{"client", "", cmdClient},
