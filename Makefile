@@ -68,8 +68,8 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/stage lab go test -json -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN)' ./scripts/labtest || ok=1; \
-	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 40m -run '^Test(Verdicts|Healthy|VXLAN)' ./scripts/labtest -kernels $(VERDICT_KERNELS) || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest || ok=1; \
+	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 40m -run '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
 
 test-unit: ## What needs no root, with the race detector
@@ -96,10 +96,10 @@ else
 endif
 
 test-lab: ## The lab's checks alone, on all kernels
-	go test -tags lab -count=1 -timeout 60m -v -skip '^Test(Verdicts|Healthy|VXLAN)' ./scripts/labtest
+	go test -tags lab -count=1 -timeout 60m -v -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest
 
 test-verdicts: ## Every failure, on all kernels: the matrix of findings; healthy traffic, which has none; tunnels
-	go test -tags lab -count=1 -timeout 90m -v ./scripts/labtest -run 'Test(Verdicts|Healthy|VXLAN)' -matrix $(CURDIR)/testdata/kernels/verdicts.md
+	go test -tags lab -count=1 -timeout 90m -v ./scripts/labtest -run 'Test(Verdicts|Healthy|VXLAN|Nested)' -matrix $(CURDIR)/testdata/kernels/verdicts.md
 
 test-kube: ## The tests with a real API server and etcd
 	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest

@@ -238,6 +238,9 @@ func writeJSON(path string, v any) error {
 
 // writeFile writes a file that its readers find whole or not at all.
 func writeFile(path, text string) error {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return os.WriteFile(path, []byte(text), 0o644) // /dev/null is not to become a file
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
