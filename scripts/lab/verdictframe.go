@@ -13,8 +13,8 @@ import (
 )
 
 // withTun makes traffic while a network is behind a tun device of n1 with room for
-// a few packets, whose process reads them or hangs.
-func withTun(name, network string, reads bool, traffic func(*play) error) func(*play) error {
+// a few packets, whose process hangs.
+func withTun(name, network string, traffic func(*play) error) func(*play) error {
 	return func(p *play) error {
 		if err := p.run("n1", "modprobe tun"); err != nil {
 			return err
@@ -32,15 +32,6 @@ func withTun(name, network string, reads bool, traffic func(*play) error) func(*
 			if err := p.run("n1", line); err != nil {
 				return err
 			}
-		}
-		if reads {
-			go func() {
-				for b := make([]byte, 1<<16); ; {
-					if _, err := tun.Read(b); err != nil {
-						return
-					}
-				}
-			}()
 		}
 		return traffic(p)
 	}

@@ -12,15 +12,14 @@ import (
 // not, and what kernels without reasons cannot tell.
 var linkVerdicts = []verdictCase{
 	{name: "ring-full", finding: "queue/ring-full", group: "links", from: "centos",
-		traffic: withTun("labtun", "198.51.107.0/24", false, burst("198.51.107.9:4101", 20, 100)),
+		traffic: withTun("labtun", "198.51.107.0/24", burst("198.51.107.9:4101", 20, 100)),
 		want:    []verdictWant{{kind: "request udp", where: "queue", reason: "ring-full", line: "1.5 stacks, terminated in a queue: the ring of *"}},
 		instead: only510("it tells no reasons, and its driver refuses packets for others, too",
 			verdictWant{kind: "request udp", where: "device", reason: "device"})},
-	{name: "ring-read", finding: "queue/ring-full", similar: true, group: "links", from: "centos",
-		traffic: withTun("labtur", "198.51.108.0/24", true, burst("198.51.108.9:4102", 1, 100)),
-		want:    []verdictWant{{kind: "request udp", verdict: "left-node"}},
-		instead: only510("the device is used before its name is known: whether it leads out is not",
-			verdictWant{kind: "request udp", verdict: "incomplete"})},
+	{name: "queue-not-ring", finding: "queue/ring-full", similar: true, group: "links", from: "centos",
+		cause:   []change{{"n1", "tc qdisc add dev eth0 root tbf rate 8kbit burst 1600 limit 1600", "tc qdisc del dev eth0 root"}},
+		traffic: burst("172.23.96.163:4102", 8, 1000),
+		want:    []verdictWant{{kind: "request udp", where: "queue", reason: "qdisc-full"}}},
 
 	// The MTU of one end was changed, not the other's.
 	{name: "veth-mtu", finding: "device/device", group: "links", from: "centos",
