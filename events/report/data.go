@@ -62,7 +62,7 @@ type groupData struct {
 	Count   int         `json:"count"`
 	Lost    int         `json:"lost"`
 	Visits  []visitData `json:"visits"`
-	NAT     [][10]any   `json:"nat"` // visit, by, kind, masquerade, from, to, service, pod, node, count
+	NAT     [][11]any   `json:"nat"` // visit, by, kind, masquerade, from, to, service, pod, node, mark, count
 	Rest    int         `json:"rest"`
 	Times   [][4]uint64 `json:"times"`
 }
@@ -105,12 +105,12 @@ func (c *collector) groupOf(g *group) groupData {
 	d := groupData{
 		Verdict: text(string(g.verdict)), Where: c.dict.id(g.where), Reason: c.dict.id(g.reason), Proto: c.dict.id(g.proto),
 		Reply: g.reply, Other: g.other, Stacks: g.stacks, L3: g.l3, Summary: c.dict.id(g.summary), Same: g.same,
-		Count: g.count, Lost: g.lost, Visits: c.visitsOf(g.visits), NAT: [][10]any{}, Rest: g.rest, Times: g.times.quantiles(),
+		Count: g.count, Lost: g.lost, Visits: c.visitsOf(g.visits), NAT: [][11]any{}, Rest: g.rest, Times: g.times.quantiles(),
 	}
 	for _, l := range g.labels() {
-		d.NAT = append(d.NAT, [10]any{
+		d.NAT = append(d.NAT, [11]any{
 			l.visit, c.dict.id(l.by), c.dict.id(l.kind), l.masquerade, c.dict.id(l.from), c.dict.id(l.to),
-			c.dict.id(l.service), c.dict.id(l.pod), c.dict.id(l.node), g.nats[l],
+			c.dict.id(l.service), c.dict.id(l.pod), c.dict.id(l.node), c.dict.id(l.mark), g.nats[l],
 		})
 	}
 	return d

@@ -121,7 +121,7 @@ func (c *collector) appendVisits(b []byte, t *events.Traversal) []byte {
 			b = appendJSON(b, []any{
 				c.dict.id(n.By), c.dict.id(n.Kind), n.Masquerade, c.dict.id(n.Hook), n.NS,
 				c.dict.id(n.From), c.dict.id(n.To),
-				c.dict.id(n.Service), c.dict.id(n.Pod), c.dict.id(n.Node), n.Stale, place(t.Visits, all, i, n),
+				c.dict.id(n.Service), c.dict.id(n.Pod), c.dict.id(n.Node), c.dict.id(n.Mark), n.Stale, place(t.Visits, all, i, n),
 			})
 		}
 		b = append(b, "]]"...)

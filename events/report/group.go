@@ -64,6 +64,7 @@ type label struct {
 	from, to   string
 	// Names of the end that it changed, as in events.NAT.
 	service, pod, node string
+	mark               string
 }
 
 // appendKey writes what two traversals must have in common to be one path.
@@ -159,7 +160,7 @@ func labelOf(visit int, n *events.NAT, reply bool) label {
 	if n.Masquerade || (reply && n.Kind == "dnat") {
 		from, to = withoutPort(from), withoutPort(to)
 	}
-	return label{visit: visit, by: n.By, kind: n.Kind, masquerade: n.Masquerade, from: from, to: to, service: n.Service, pod: n.Pod, node: n.Node}
+	return label{visit: visit, by: n.By, kind: n.Kind, masquerade: n.Masquerade, from: from, to: to, service: n.Service, pod: n.Pod, node: n.Node, mark: n.Mark}
 }
 
 // changed keeps of two pairs SRC→DST the ends that differ, if only one does.

@@ -36,6 +36,7 @@ func TestPaths(t *testing.T) {
 		"nat pod":     {func(tr *events.Traversal) { tr.Visits[1].NAT[0].Pod = "x" }, true},
 		"left":        {func(tr *events.Traversal) { tr.Visits[1].Left = "x" }, false},
 		"bridged":     {func(tr *events.Traversal) { tr.Visits[1].Bridged = true }, false},
+		"nat mark":    {func(tr *events.Traversal) { tr.Visits[1].NAT[0].Mark = "x" }, true},
 		"nat kind":    {func(tr *events.Traversal) { tr.Visits[1].NAT[0].Kind = "x" }, false},
 		"nat less":    {func(tr *events.Traversal) { tr.Visits[1].NAT = tr.Visits[1].NAT[1:] }, false},
 		"visit less":  {func(tr *events.Traversal) { tr.Visits = tr.Visits[1:] }, false},

@@ -180,7 +180,7 @@ func TestPageNames(t *testing.T) {
 	b.click(".path.open .list tbody a")
 	b.wait("document.querySelector('dialog').open")
 	contains(t, b.eval("document.querySelector('dialog').innerText"),
-		"╰ SNAT (masquerade): 172.23.96.23:", "(node hidden-behind, perhaps no longer)", "172.23.96.163:80 (default/nginx1a)")
+		"╰ SNAT (masquerade, mark 0x4000): 172.23.96.23:", "(node hidden-behind, perhaps no longer)", "172.23.96.163:80 (default/nginx1a)")
 	b.shoot("names-packet")
 	b.key("Escape", 27)
 	b.wait("!document.querySelector('dialog').open")

@@ -37,16 +37,16 @@ function visitOf(v) {
   };
 }
 
-// natOf turns [by, kind, masquerade, from, to] and [service, pod, node] into a translation.
-function natOf([by, kind, masquerade, from, to], [service, pod, node]) {
-  return {by: word(by), kind: word(kind), masquerade, from: word(from), to: word(to), service: word(service), pod: word(pod), node: word(node)};
+// natOf turns [by, kind, masquerade, from, to] and [service, pod, node, mark] into a translation.
+function natOf([by, kind, masquerade, from, to], [service, pod, node, mark]) {
+  return {by: word(by), kind: word(kind), masquerade, from: word(from), to: word(to), service: word(service), pod: word(pod), node: word(node), mark: word(mark)};
 }
 
 // Paths, with the translations in the visits that made them.
 const groups = D.groups.map((g, id) => {
   const visits = g.visits.map(visitOf);
   for (const [at, ...n] of g.nat) {
-    visits[at].nat.push({...natOf(n.slice(0, 5), n.slice(5, 8)), count: n[8]});
+    visits[at].nat.push({...natOf(n.slice(0, 5), n.slice(5, 9)), count: n[9]});
   }
   return {
     id, visits, verdict: g.verdict, where: word(g.where), reason: word(g.reason), proto: word(g.proto), reply: g.reply,
@@ -93,8 +93,8 @@ function packetOf(row) {
   (d ? d.v : []).forEach(([netns, start, end, hooks, nats], i) => {
     const v = visits[i];
     Object.assign(v, {netns, start, end, hooks: hooksOf(start, hooks)});
-    for (const [by, kind, masquerade, hook, ns, from, to, service, pod, node, stale, place] of nats) {
-      const n = {...natOf([by, kind, masquerade, from, to], [service, pod, node]), stale, hook: word(hook), ns, place};
+    for (const [by, kind, masquerade, hook, ns, from, to, service, pod, node, mark, stale, place] of nats) {
+      const n = {...natOf([by, kind, masquerade, from, to], [service, pod, node, mark]), stale, hook: word(hook), ns, place};
       v.nat.push(n);
       nat.push(n);
     }

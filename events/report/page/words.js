@@ -85,7 +85,7 @@ function endText(e) {
 
 // natHead names a translation: who changed which end. Masquerading is conntrack's.
 function natHead(n) {
-  if (n.masquerade) return n.kind.toUpperCase() + ' (masquerade)';
+  if (n.masquerade) return n.kind.toUpperCase() + ` (masquerade${n.mark && `, mark ${n.mark}`})`;
   return n.kind.toUpperCase() + (n.by && n.by !== 'unknown' ? ' by ' + (n.by === 'ipvs' ? 'IPVS' : n.by) : '');
 }
 
