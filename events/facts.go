@@ -70,6 +70,8 @@ var (
 		return ev.device&DeviceKnown != 0 && ev.device&(DeviceNotUp|DeviceNoCarrier) != 0
 	}}
 
+	noTableDenied = &proof{"no table was seen to say drop", func(ev *evidence) bool { return ev.denied == StationNone }}
+
 	rpFilterTold = &proof{"the kernel has a drop reason of its own for rp_filter", func(ev *evidence) bool { return ev.rpFilter }}
 	// As ip_route_input_slow has it; it looks at the source first.
 	oddSource = &proof{"its source is in 127.0.0.0/8 or 0.0.0.0/8, or multicast, or broadcast", func(ev *evidence) bool {

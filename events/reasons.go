@@ -49,12 +49,14 @@ var drops = []rule{
 	{reasons: []string{""}, culprit: []Station{StationIPVSOut}, sites: []string{"handle_response*", "ip_vs_*"}, where: "ipvs", reason: "reply-refused", say: "a reply from {src} was not translated back"},
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
 	{nf: true, queued: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "queue-drop", say: "queued for a process (NFQUEUE) in {chain}, and dropped when that had answered: by its answer, or by a rule behind the queue"},
+	// NAT has no station for what it refuses; below 6.1 and with nftables no table's verdict is seen.
+	{nf: true, itself: redirects, culprit: []Station{StationTable}, more: noTableDenied, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way; or a rule in {chain} dropped it"},
 	{nf: true, invalid: true, culprit: []Station{StationTable}, where: "netfilter", reason: "invalid-drop", say: "conntrack knows no connection that it belongs to (INVALID), and a rule in {chain} ({hook}) dropped it"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},
 	{nf: true, clash: clashTaken, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "nat-exhausted", say: "no free translation: {winner}"},
 	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
-	{nf: true, itself: []uint32{5 << 8, 5<<8 | 1}, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way"},
+	{nf: true, itself: redirects, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way"},
 	{nf: true, seen: StationConntrackFull, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: reasonTableFull, say: "the conntrack table of {ns} is full: there is no room for a new connection to {dst}"},
 	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}"},
 	{reasons: []string{""}, sites: []string{"nf_queue", "__nf_queue"}, where: "netfilter", reason: "no-queue", say: "a rule in {chain} ({hook}) queued it for a process (NFQUEUE), and none takes it: none reads the queue, or it is full"},
@@ -153,6 +155,7 @@ var (
 	routeInput    = []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*", "br_nf_pre_routing_finish*"}
 	queueSites    = []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}
 	bridgeForward = []string{"br_*", "__br_*"} // br_forward is part of its callers on some kernels
+	redirects     = []uint32{5 << 8, 5<<8 | 1}
 	ip6Refused    = []string{"ip6_pkt_*"}
 	// By which veth and bridges hand a frame to their other end.
 	forwardedToPeer = []string{"dev_forward_skb*", "__dev_forward_skb*", "____dev_forward_skb*"}
