@@ -92,7 +92,10 @@ func groupsOf(list []verdictCase) (groups []string) {
 	return groups
 }
 
-// verdictGroup is one run of the tool, and another for cases of which a packet
+// rounds is how often a case is made at most.
+const rounds = 3
+
+// verdictGroup is one run of the tool, and others for cases of which a packet
 // was not seen from its beginning: on preemptible kernels a hook is left out
 // when its program was interrupted on that CPU.
 func (c *checker) verdictGroup(group string, chosen []verdictCase, series string) (cells []verdictCell, err error) {
@@ -103,7 +106,7 @@ func (c *checker) verdictGroup(group string, chosen []verdictCase, series string
 			cells = slices.DeleteFunc(cells, func(old verdictCell) bool { return old.Case == cell.Case })
 			cells = append(cells, cell)
 		}
-		if err != nil || len(again) == 0 || round == 2 {
+		if err != nil || len(again) == 0 || round == rounds {
 			return cells, err
 		}
 		chosen = again
