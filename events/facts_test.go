@@ -51,6 +51,7 @@ var factEndings = []struct {
 	{"IPVS has no way back", fromEth + "real/eth0 ip_forward\nreal/eth0 handle_response\nreal/eth0 kfree_skb site=handle_response", "ipvs", "reply-refused", "a reply from 198.51.100.9:5555 was not translated back"},
 	{"dropped behind IPVS", fromEth + "real/eth0 ip_forward\nreal/eth0 handle_response\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", "netfilter", "dropped", "dropped in"},
 	{"peer's MTU", fromEth + "real/eth0 kfree_skb site=__dev_forward_skb", "device", "device", "the other end of eth0 did not take it"},
+	{"VXLAN without a peer, no reason", toEth + "real/eth0 net_dev_start_xmit\nreal/eth0 kfree_skb site=vxlan_xmit", "device", "device", "eth0 knows no other end"},
 	{"VXLAN without a peer", fromEth + "real/eth0 kfree_skb reason=NO_TX_TARGET site=vxlan_xmit", "device", "device", "eth0 knows no other end"},
 
 	{"generic XDP, 5.10", "real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S\nreal/eth0 kfree_skb site=do_xdp_generic", "device", "xdp", "an XDP program of eth0"},

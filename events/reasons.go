@@ -157,6 +157,8 @@ var (
 	bridgeForward = []string{"br_*", "__br_*"} // br_forward is part of its callers on some kernels
 	redirects     = []uint32{5 << 8, 5<<8 | 1}
 	ip6Refused    = []string{"ip6_pkt_*"}
+	// Drivers that free with kfree_skb only what they do not send.
+	driverDrops = []string{"vxlan_xmit*", "tun_*"}
 	// By which veth and bridges hand a frame to their other end.
 	forwardedToPeer = []string{"dev_forward_skb*", "__dev_forward_skb*", "____dev_forward_skb*"}
 	queueAnswered   = []string{"nf_reinject*", "nfqnl_*"} // nf_reinject is part of its callers from 6.10 on

@@ -266,7 +266,7 @@ func (b *builder) judgeDrop(hops []hop) ending {
 // driverFree says whether a drop is only a driver's way to free what it sent:
 // it comes behind the hand-over to the driver and has no reason.
 func (b *builder) driverFree(hops []hop, ev *evidence) bool {
-	return len(hops) > 1 && ev.kernel == "" && ev.culprit == StationTransmit
+	return len(hops) > 1 && ev.kernel == "" && ev.culprit == StationTransmit && !matchAny(driverDrops, ev.site)
 }
 
 // judgeLeft says whether the packet left the node by its last device.
