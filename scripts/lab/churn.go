@@ -104,7 +104,6 @@ func churn(p churnPlan) (churnReport, error) {
 	if err != nil {
 		return churnReport{}, err
 	}
-	defer stop.Close()
 	start := time.Now()
 	pace := newPacer(p.rate)
 	counts := make([]flowCount, p.flows)
@@ -119,6 +118,8 @@ func churn(p churnPlan) (churnReport, error) {
 	}
 	wg.Wait()
 	report := churnReport{Proto: p.proto, Dialed: p.dst, Seconds: time.Since(start).Seconds()}
+	// What a slow receiver has not read yet has arrived as well.
+	errs = append(errs, stop.Close())
 	for i, c := range counts {
 		c.Received, c.Duplicates = t.result(i)
 		report.Sent += c.Sent
