@@ -57,9 +57,9 @@ static __always_inline s32 vlan_of(u64 skb)
 	return tci;
 }
 
-/* ask runs the user's expression on what is at start, of which so much is in the
- * linear part. Behind that part there is always as much again as is read of it too
- * much: struct skb_shared_info. */
+/* ask runs the user's expression on what is at start, of which valid bytes are in
+ * the linear part. What is read beyond them is struct skb_shared_info, which is
+ * larger than SEL_BYTES. */
 static __always_inline int ask(u64 start, u32 valid, u32 len, s32 vlan, struct sel_input *in)
 {
 	if (bpf_probe_read_kernel(in->hdr, SEL_BYTES, (void *)start))

@@ -46,7 +46,6 @@ func (b *builder) evidence(hops []hop) evidence {
 	}
 	ev.proof = append(ev.proof, n)
 	ev.noEntry = hops[n].flags&FlagNoEntry != 0
-	var denied Station
 	for i := n - 1; i >= 0; i-- {
 		h := &hops[i]
 		if (h.station == StationTransmit || h.station == StationVeth) && (ev.by != nil || h.netns != hops[n].netns) {
@@ -56,23 +55,22 @@ func (b *builder) evidence(hops []hop) evidence {
 		if ev.dev == "" && h.ifindex != 0 {
 			ev.dev = b.deviceName(h.netns, h.ifindex)
 		}
-		if counts, clashes := ev.look(b, h, &denied), ev.clash(b, hops, i); counts || clashes {
+		if counts, clashes := ev.look(b, h), ev.clash(b, hops, i); counts || clashes {
 			ev.proof = append(ev.proof, i)
 		}
 	}
-	ev.denied = denied
-	if denied != StationNone && stationWhere[denied] != stationWhere[ev.culprit] {
-		ev.culprit = denied
+	if ev.denied != StationNone && stationWhere[ev.denied] != stationWhere[ev.culprit] {
+		ev.culprit = ev.denied
 	}
 	return ev
 }
 
 // look takes in one hop, on the way back from the drop, and says whether it counts.
-func (ev *evidence) look(b *builder, h *hop, denied *Station) (counts bool) {
+func (ev *evidence) look(b *builder, h *hop) (counts bool) {
 	switch h.station {
 	case StationVerdict:
-		if ev.by == nil && int32(h.val)&0xff == nfDrop && *denied == StationNone { //nolint:gosec // the bits of Ret
-			*denied = verdictStation(b.s.hookName(h.hook))
+		if ev.by == nil && int32(h.val)&0xff == nfDrop && ev.denied == StationNone { //nolint:gosec // the bits of Ret
+			ev.denied = verdictStation(b.s.hookName(h.hook))
 			counts = true
 		}
 	case StationICMPSend:

@@ -70,7 +70,7 @@ var (
 		return ev.device&DeviceKnown != 0 && ev.device&(DeviceNotUp|DeviceNoCarrier) != 0
 	}}
 
-	noTableDenied = &proof{"no table was seen to say drop", func(ev *evidence) bool { return ev.denied == StationNone }}
+	noneDenied = &proof{"neither a table nor conntrack was seen to say drop", func(ev *evidence) bool { return ev.denied == StationNone }}
 
 	rpFilterTold = &proof{"the kernel has a drop reason of its own for rp_filter", func(ev *evidence) bool { return ev.rpFilter }}
 	// As ip_route_input_slow has it; it looks at the source first.

@@ -50,7 +50,7 @@ var drops = []rule{
 	{nf: true, reject: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "rule-reject", say: "rejected by a rule in {chain} ({hook}), answered with {answer}"},
 	{nf: true, queued: true, culprit: []Station{StationTable, StationNetfilter}, where: "netfilter", reason: "queue-drop", say: "queued for a process (NFQUEUE) in {chain}, and dropped when that had answered: by its answer, or by a rule behind the queue"},
 	// NAT has no station for what it refuses; below 6.1 and with nftables no table's verdict is seen.
-	{nf: true, itself: redirects, culprit: []Station{StationTable}, more: noTableDenied, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way; or a rule in {chain} dropped it"},
+	{nf: true, itself: redirects, culprit: []Station{StationTable}, more: noneDenied, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way; or a rule in {chain} dropped it"},
 	{nf: true, invalid: true, culprit: []Station{StationTable}, where: "netfilter", reason: "invalid-drop", say: "conntrack knows no connection that it belongs to (INVALID), and a rule in {chain} ({hook}) dropped it"},
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},

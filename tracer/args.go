@@ -224,8 +224,8 @@ func hookSkb(res *resolved, ctx handover) (asm.Instructions, error) {
 }
 
 // inlineFunction puts body in the place of a subprogram's calls, if it is no more
-// than one instruction, and of the subprogram otherwise. What is called neither
-// way keeps R1 to R5 less than a call does.
+// than one instruction, and of the subprogram otherwise. The instruction may change
+// R0 to R5, as a call does.
 func inlineFunction(insns asm.Instructions, name string, body asm.Instructions) asm.Instructions {
 	if len(body) > 2 {
 		return replaceFunction(insns, name, body)

@@ -19,10 +19,12 @@ import (
 type kernel struct {
 	release string
 	symbols atomic.Pointer[symbols]
-	// asked is when symbolAt last looked for new modules, by the monotonic clock.
-	asked atomic.Uint64
-	types *btf.Spec // nil once dropTypes was called
-	cache *btf.Cache
+	// asked is when symbolAt last looked for new modules, by the monotonic clock;
+	// modules are those that it found then.
+	asked   atomic.Uint64
+	modules atomic.Pointer[string]
+	types   *btf.Spec // nil once dropTypes was called
+	cache   *btf.Cache
 	// trampolines says that fentry works here; checkFunctionHooks finds out.
 	trampolines bool
 }
@@ -43,11 +45,12 @@ func readKernel() (*kernel, error) {
 	return k, nil
 }
 
-// symbolAgain is how often symbolAt reads the symbols for modules that are new.
+// symbolAgain is how often symbolAt looks for modules that are new.
 const symbolAgain = uint64(time.Second)
 
 // symbolAt names the function that holds an address. A packet may end in a module
-// that was loaded a moment ago: then the symbols are read again.
+// that was loaded a moment ago: if there are others than before the symbols are read
+// again. That takes a while, and nobody reads events meanwhile.
 func (k *kernel) symbolAt(addr uint64) string {
 	known := k.symbols.Load()
 	name := known.name(addr)
@@ -56,6 +59,10 @@ func (k *kernel) symbolAt(addr uint64) string {
 	}
 	now, last := monotonic(), k.asked.Load()
 	if now-last < symbolAgain || !k.asked.CompareAndSwap(last, now) {
+		return ""
+	}
+	modules := loadedModules()
+	if before := k.modules.Swap(&modules); before != nil && *before == modules {
 		return ""
 	}
 	symbols, err := readSymbols()

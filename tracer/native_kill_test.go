@@ -183,19 +183,24 @@ func TestNativeCloseLeavesNothing(t *testing.T) {
 	expectGone(t, held)
 }
 
-// The way of kernels below 6.6: a second process removes what the first one
-// cannot. Here it is asked to, on a kernel that would not need it.
-func TestNativeCleaner(t *testing.T) {
-	c := newCluster(t, 1)
-	prog := acceptAll(t)
-	var index int
+// hostIndex is the index of a pod's device on the node.
+func (c *cluster) hostIndex(p *pod) (index int) {
+	c.t.Helper()
 	c.in(c.node, func(h *netlink.Handle) error {
-		l, err := h.LinkByName(c.pods[0].host)
+		l, err := h.LinkByName(p.host)
 		if err == nil {
 			index = l.Attrs().Index
 		}
 		return err
 	})
+	return index
+}
+
+// The way of kernels below 6.6: a second process removes what the first one
+// cannot. Here it is asked to, on a kernel that would not need it.
+func TestNativeCleaner(t *testing.T) {
+	c := newCluster(t, 1)
+	prog, index := acceptAll(t), c.hostIndex(c.pods[0])
 	clsact := func() (have bool) {
 		c.within(c.node, func() error {
 			l, err := netlink.LinkByIndex(index)
@@ -222,15 +227,7 @@ func TestNativeCleaner(t *testing.T) {
 // along, whoever made it.
 func TestNativeCleanersSideBySide(t *testing.T) {
 	c := newCluster(t, 1)
-	prog := acceptAll(t)
-	var index int
-	c.in(c.node, func(h *netlink.Handle) error {
-		l, err := h.LinkByName(c.pods[0].host)
-		if err == nil {
-			index = l.Attrs().Index
-		}
-		return err
-	})
+	prog, index := acceptAll(t), c.hostIndex(c.pods[0])
 	for round := range 20 {
 		var runs errgroup.Group
 		for run := range 4 {

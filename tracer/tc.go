@@ -51,7 +51,6 @@ const (
 // poorer, and goes on.
 func (t *Tracer) attachTC() {
 	a := &tcAttacher{warn: t.cfg.Warn, attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
-	a.ctx, a.cancel = context.WithCancel(context.Background())
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
 			continue
@@ -77,6 +76,7 @@ func (t *Tracer) attachTC() {
 		}
 	}
 	a.ingress.how, a.egress.how = a.how, a.how
+	a.ctx, a.cancel = context.WithCancel(context.Background())
 	t.tc = a
 	devices, first := t.names.now.Load(), make(chan struct{})
 	go func() {

@@ -14,8 +14,13 @@ import (
 //
 //	go test -tags lab ./scripts/labtest -run TestHealthy -kernels 6.12 -v
 func TestHealthy(t *testing.T) {
+	alone(t, "healthy")
+}
+
+// alone runs a check with the cluster, in a guest of its own.
+func alone(t *testing.T, check string) {
 	bin := build(t)
 	onKernels(t, func(t *testing.T, series string) *machine {
-		return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d healthy", *seed))
-	}, func(t *testing.T, _ string, m *machine) { m.check(t, "healthy") })
+		return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d %s", *seed, check))
+	}, func(t *testing.T, _ string, m *machine) { m.check(t, check) })
 }
