@@ -13,12 +13,13 @@ import (
 // leastPercent of it, also while hooks are attached, when most is garbage at once.
 // But a traversal is garbage as soon as it is written, and where little lives such a
 // share would be collected a hundred times a second: there garbage may be as much as
-// roomForGarbage. (A limit for all memory is no way to say so: what lives above it
+// roomForGarbage, up to memoryGoal with what lives. (A limit for all memory is no way to say so: what lives above it
 // for a moment has the collector take half of the time.)
 const (
 	leastPercent   = 20
 	mostPercent    = 400
 	roomForGarbage = 12 << 20 // bytes
+	memoryGoal     = 40 << 20 // bytes
 	collectEvery   = uint64(time.Second)
 )
 
@@ -27,7 +28,8 @@ func gcPercent(live uint64) int {
 	if live == 0 {
 		return mostPercent
 	}
-	return int(min(max(100*roomForGarbage/live, leastPercent), mostPercent)) //nolint:gosec // bounded
+	room := min(roomForGarbage, memoryGoal-min(live, memoryGoal))
+	return int(min(max(100*room/live, leastPercent), mostPercent)) //nolint:gosec // bounded
 }
 
 // collecting keeps the collector's pace in step with what lives.

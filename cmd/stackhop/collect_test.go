@@ -8,7 +8,7 @@ import (
 )
 
 func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 8 << 20: 150, 24 << 20: 50, 80 << 20: 20, 1 << 40: 20} {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 8 << 20: 150, 24 << 20: 50, 32 << 20: 25, 40 << 20: 20, 80 << 20: 20, 1 << 40: 20} {
 		if got := gcPercent(live); got != want {
 			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
 		}
