@@ -11,13 +11,14 @@ COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 # Where tests and checks put what they make.
 SCRATCH := .cache/scratch
 FUZZ    ?= 5s
+LONG_FUZZ ?= 30m
 # FOLDER:TARGET of every fuzz test there is.
 FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's,/[^/]*_test.go:func ,:,')
 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-long test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth bench-targets bench-all clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -55,9 +56,7 @@ cross: ## Build for every system that is supported
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o $(SCRATCH)/ ./cmd/stackhop
 
 fuzz: ## Each fuzz target for a while (FUZZ=5s)
-	@for t in $(FUZZ_TARGETS); do \
-		go test $${t%%:*} -run '^$$' -fuzz "^$${t##*:}\$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x || exit 1; \
-	done
+	@scripts/fuzz $(FUZZ) $(FUZZ_TARGETS)
 
 test: setup ## Everything: unit, native (root), fuzzing, a real API server, five kernels in the lab
 	@rm -f $(SCRATCH)/stages; export STAGES=$(SCRATCH)/stages; ok=0; \
@@ -71,6 +70,16 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage lab go test -json -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest || ok=1; \
 	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 40m -run '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
+
+# Losses of all kernels' captures, ten million events, 200 starts,
+# half and twice the capacity, every fuzz target for half an hour.
+test-long: setup bin/stackhop bin/lab ## What takes hours: all losses of all captures, a long flood, 200 starts, ten minutes of overload, fuzzing (LONG_FUZZ=30m)
+	STACKHOP_LONG=1 go test -timeout 60m -v -run 'TestEachLoss|TestManyLosses' ./events
+	go test -timeout 60m -v -run '^TestNativeFlood' ./tracer -flood 10000000
+	go test -timeout 60m -run '^TestNativeCycles' ./tracer -cycles 200
+	bin/lab growth -only load,memory -time 10m $(SCRATCH)/growth
+	bin/lab targets -must 'events lost at half;memory' $(SCRATCH)
+	$(MAKE) -s fuzz FUZZ=$(LONG_FUZZ)
 
 test-unit: ## What needs no root, with the race detector
 	go test -race -skip '^TestNative' ./...
@@ -117,11 +126,17 @@ bench: bin/stackhop bin/lab ## What the tool costs, beside bpftrace: in this ker
 bench-quick: bin/stackhop bin/lab ## Request rate in the lab: untraced, nothing selected, everything selected
 	scripts/vm run -k $(KERNEL) -t 900 -f bin/lab -f bin/stackhop -- sh -c 'lab up && lab bench -loads request -ways nothing,everything'
 
+bench-go: SHELL := /bin/bash
 bench-go: ## Decoding, stitching, rendering, writing, reading, merging, reporting, for benchstat
-	@go test -run '^$$' -bench . -benchmem -count 6 ./tracer ./events ./events/record ./events/merge ./events/report ./cmd/stackhop
+	@set -o pipefail; go test -run '^$$' -bench . -benchmem -count 6 ./tracer ./events ./events/record ./events/merge ./events/report ./cmd/stackhop | tee $(SCRATCH)/bench-go.txt
 
 bench-growth: bin/stackhop bin/lab ## Plots: cost against traffic, flows, devices and time, in this kernel (root; GROWTH_FLAGS="-time 10m")
 	bin/lab growth $(GROWTH_FLAGS) $(SCRATCH)/growth
+
+bench-targets: bin/lab ## Each bound of design beside what bench, bench-growth and bench-go have left
+	@bin/lab targets $(SCRATCH)
+
+bench-all: bench bench-growth bench-go bench-targets ## All of these, for a night: ends with the table of targets
 
 lab-kernels: ## Fetch the lab's kernels
 	scripts/kernels $(KERNELS)

@@ -176,14 +176,18 @@ int netfilter(void *ctx)
 {
 	u64 data[3] = {};
 	u8 pf = 0, hook = 0;
+	u32 mark = 0;
 	PACKET_OR_RETURN(a, skb, p, 0)
 	struct nf_hook_state *st = (void *)a.state;
+	struct sk_buff *b = (void *)skb;
 
 	if (st) {
 		bpf_core_read(&pf, sizeof(pf), &st->pf);
 		bpf_core_read(&hook, sizeof(hook), &st->hook);
 	}
 	data[0] = pf | (u64)hook << 8;
+	if (!bpf_core_read(&mark, sizeof(mark), &b->mark))
+		data[0] |= NF_MARK_READ | (u64)mark << 32;
 	follow_packet(&a, skb, p, HOW_CT, 0, data);
 	return 0;
 }

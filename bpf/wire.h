@@ -79,6 +79,7 @@ struct event_header {
 _Static_assert(sizeof(struct event_header) == 184, "event_header");
 
 #define CT_OTHER 8 /* in info */
+#define NF_MARK_READ (1 << 16) /* in data[0] of netfilter */
 
 struct event_ct {
 	struct event event;
@@ -94,7 +95,7 @@ _Static_assert(sizeof(struct event_ct) == 152, "event_ct");
 /*
  * data[] by kind of hook:
  *   socket    data[0] = inode | pid << 32, data[1..2] = comm
- *   netfilter data[0] = family | hook << 8
+ *   netfilter data[0] = family | hook << 8 | NF_MARK_READ | mark << 32
  *   verdict   data[0] = return value
  *   icmp      data[0] = type | code << 8
  *   drop      data[0] = reason, data[1] = location

@@ -8,7 +8,7 @@ import "strings"
 // packet with the same one is a retransmission.
 type segment struct {
 	netns uint32
-	tuple Tuple
+	tuple plainTuple
 	seq   uint32
 }
 
@@ -21,17 +21,13 @@ type sentCopy struct {
 
 // sentSegments remembers the segments sent last.
 type sentSegments struct {
-	copies map[segment]sentCopy
-	age    ageRing[segment]
+	copies recent[segment, sentCopy]
 }
 
 // maxSegments bounds them. A retransmission comes within seconds.
 const maxSegments = 8192
 
-func (s *sentSegments) init() {
-	s.copies = make(map[segment]sentCopy)
-	s.age.limit = maxSegments
-}
+func (s *sentSegments) init() { s.copies.init(maxSegments) }
 
 // longestACK is beyond the length of any IP packet with TCP options and no data.
 const longestACK = 40 + 60
@@ -51,18 +47,13 @@ func (s *sentSegments) again(r *run, e *ending) string {
 	if h == nil || h.Proto != protoTCP || h.Seq == 0 || first.i > 0 || !takesSequence(h) {
 		return ""
 	}
-	key := segment{first.netns, h.Tuple, h.Seq}
-	if c, ok := s.copies[key]; ok {
-		if first.time <= c.time {
-			return ""
-		}
-
+	c, known := s.copies.put(segment{first.netns, plainTupleOf(&h.Tuple), h.Seq})
+	switch {
+	case !known:
+		*c = sentCopy{first.time, e.verdict, e.where, e.say}
+	case first.time > c.time:
 		return "sent again: " + lapse(since(c.time, first.time)) + " later; the first copy ended: " + endingWords(c.verdict, c.where, c.say)
 	}
-	if old, full := s.age.add(key); full {
-		delete(s.copies, old)
-	}
-	s.copies[key] = sentCopy{first.time, e.verdict, e.where, e.say}
 	return ""
 }
 

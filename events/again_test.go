@@ -3,6 +3,7 @@
 package events
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -56,8 +57,8 @@ func TestSentAgainBounded(t *testing.T) {
 		h.Seq = i + 1
 		s.again(&run{hops: []hop{{step: &step{}, hdr: &h}}}, &ending{})
 	}
-	if len(s.copies) != maxSegments {
-		t.Errorf("%d segments are remembered, want %d", len(s.copies), maxSegments)
+	if len(s.copies.entries) != maxSegments {
+		t.Errorf("%d segments are remembered, want %d", len(s.copies.entries), maxSegments)
 	}
 }
 
@@ -83,6 +84,8 @@ func TestReplyUntranslated(t *testing.T) {
 		{"untranslated", request("1", real) + reply("") + arrived + reset, []string{"",
 			"reply not translated back: it comes from 172.23.96.24:80, but the client had sent to 192.168.13.23:80",
 			"reply not translated back: this refuses what came from 172.23.96.24:80, as the client had sent to 192.168.13.23:80"}},
+		{"a copy for the neighbour", request("1", real) + "pkt=8\nother=1\nn1/cni0 skb_clone h=" + client + ">" + real + ",S\nn1/cni0 consume_skb\n" + reply("") + arrived, []string{"",
+			"reply not translated back: it comes from 172.23.96.24:80, but the client had sent to 192.168.13.23:80"}},
 		{"translated", request("1", real) + reply("h="+vip+">"+client+",SA") + arrived, []string{"", ""}},
 		{"lost before it could be", request("1", real) + reply("") + "n1/vethcentos kfree_skb reason=NETFILTER_DROP\n", []string{"", ""}},
 		{"nothing to translate", request("1", vip) + reply("") + arrived, []string{"", ""}},
@@ -100,5 +103,30 @@ func TestReplyUntranslated(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTranslatedInOrder: what the client asked is what its packet had first, also where
+// another CPU was read before the one on which it began.
+func TestTranslatedInOrder(t *testing.T) {
+	const client, vip, real = "172.23.96.23:40932", "192.168.13.23:53", "172.23.96.24:53"
+	l := newLab()
+	sc := l.script(t).add("pkt=1\ncentos/eth0 __ip_local_out h=" + client + ">" + vip + ",udp\nn1/cni0 ip_rcv_core\nn1/cni0 ip_forward h=" + client + ">" + real + ",udp\n" +
+		"n1/vethnginx net_dev_start_xmit\nnginx/eth0 netif_receive_skb\nnginx/eth0 ip_rcv_core\nnginx/eth0 udp_rcv\nnginx udp_queue_rcv_skb\nnginx consume_skb\n")
+	slices.Reverse(sc.events)
+	n := len(sc.events)
+	sc.add("pkt=2\nreply\nnginx/eth0 __ip_local_out h=" + real + ">" + client + ",udp\nnginx/eth0 net_dev_start_xmit\nn1/vethnginx netif_receive_skb\n" +
+		"n1/vethcentos net_dev_queue h=" + vip + ">" + client + ",udp\nn1/vethcentos net_dev_start_xmit\ncentos/eth0 netif_receive_skb\ncentos/eth0 ip_rcv_core\ncentos/eth0 udp_rcv\ncentos udp_queue_rcv_skb\n")
+	for i := range sc.events[n:] {
+		sc.events[n+i].Flow = sc.events[0].Flow
+	}
+	got, _ := stitch(l, sc.events, nil)
+	if len(got) != 2 {
+		t.Fatalf("%d traversals, want 2", len(got))
+	}
+	for _, tr := range got {
+		if len(tr.Notes) > 0 || tr.Verdict != Delivered {
+			t.Errorf("%s %s: %q", tr.Direction, tr.Summary, tr.Notes)
+		}
 	}
 }

@@ -63,6 +63,7 @@ type Event struct {
 	Other    uint64 // StationClone, StationSegment, StationFragment: the parent Packet; StationMerge: the Packet merged into; on an event with FlagFirst: the Packet that caused this one (0: none)
 	NFFamily uint8  // StationNetfilter, StationTable: NFPROTO_* of linux/netfilter.h
 	NFHook   uint8  // StationNetfilter, StationTable: NF_INET_* hook number
+	NFMark   uint64 // StationNetfilter, StationTable: the packet's mark and MarkTold; 0: not told, as in recordings
 	Reason   uint32 // StationDrop: enum skb_drop_reason of the traced kernel; 0 below 5.17
 	Location uint64 // StationDrop: kernel address that freed the packet
 	// Ret is, at StationVerdict, the hooked function's return value; at
@@ -85,6 +86,9 @@ type Event struct {
 	// read: whoever keeps it copies it.
 	Bytes []byte
 }
+
+// MarkTold is the bit of NFMark that says that its low 32 bits are the mark.
+const MarkTold = 1 << 32
 
 // Bits of Ret at StationDrop.
 const (

@@ -31,7 +31,7 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "netfilter", Reason: "dropped", Title: "something in netfilter dropped it",
-		Advice: "No function that was watched did it: a bridge or NFQUEUE rule, a synproxy, or a module of a security product. `nft list hooks` shows who is there.",
+		Advice: "Nobody watched did it. In POSTROUTING: a masqueraded connection whose route leads out by another device now (`ip route get`) loses one packet, and begins anew. Else a conntrack helper, a synproxy, a BPF program or a module: `nft list hooks` shows who is there.",
 		Unless: "a rule of the chain counts up",
 	},
 	{
@@ -51,8 +51,8 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "conntrack", Reason: "confirm-failed", Title: "its new conntrack entry could not be kept",
-		Advice: "It is not known with what it clashed: another packet of the connection was entered first, or SNAT has no port left. `conntrack -S` counts insert_failed.",
-		Unless: "insert_failed did not move",
+		Advice: "`conntrack -S`: if chaintoolong counts up (5.15 and later), the table has too few buckets (net.netfilter.nf_conntrack_buckets) for its entries. If only insert_failed does, another packet of the connection was entered first, or SNAT has no port left.",
+		Unless: "neither chaintoolong nor insert_failed moved",
 	},
 	{
 		Where: "conntrack", Reason: "nat-redirect", Title: "an ICMP redirect that NAT does not pass on",
@@ -61,25 +61,26 @@ var findingsOfNetfilter = []Finding{
 	},
 	{
 		Where: "conntrack", Reason: "refused", Title: "conntrack refused it",
-		Advice: "No more is known than that conntrack itself said drop. `conntrack -S` counts drop, early_drop and invalid; `dmesg` says if the table is full.",
-		Unless: "none of these counts moved",
+		Advice: "It had no memory, or could not remove the entry of a former connection between the same ports: conntrackd is to be told of it for certain (NetlinkEventsReliable), and does not read in time. The next copy of a SYN passes. `conntrack -S` counts drop.",
+		Unless: "drop did not move",
 	},
 	{
 		Where: "ipvs", Reason: "no-destination", Title: "the virtual service has no real server to send to",
+		Says:   []string{"no destination of {dst} could be chosen"},
 		Advice: "`ipvsadm -Ln` on that node: has the service a destination with a weight above 0? Then `kubectl get endpointslices`: are endpoints ready, and, under policy Local, on this node?",
 		Unless: "ipvsadm lists a destination with a weight above 0 for it at that time",
 	},
 	{
 		Where: "ipvs", Reason: "all-weights-zero", Title: "all real servers of the virtual service are being drained",
 		Says:     []string{"all {n} destinations of {dst} have weight 0: IPVS begins no new connections to it"},
-		Evidence: []string{"the evidence of no-destination, and IPVS's table, read near that moment, has destinations for it, all of weight 0"},
+		Evidence: []string{"the evidence of no-destination, and IPVS's table, read right after it, has destinations for it, all of weight 0, and did not say otherwise just before"},
 		Advice:   "kube-proxy gives terminating endpoints the weight 0: `kubectl get endpointslices -o yaml`, are there ready ones? A rollout that ends the last pod before the new one is ready looks like this. Connections that exist go on.",
 		Unless:   "`ipvsadm -Ln` lists a destination with a weight above 0 for it at that time",
 	},
 	{
 		Where: "ipvs", Reason: "overload", Title: "all real servers of the virtual service are at their limit",
 		Says:     []string{"all {n} destinations of {dst} have as many connections as the upper threshold allows"},
-		Evidence: []string{"the evidence of no-destination, and IPVS's table, read near that moment, has no destination for it below its upper threshold"},
+		Evidence: []string{"the evidence of no-destination, and IPVS's table, read right after it, has no destination for it below its upper threshold, and did not say otherwise just before"},
 		Advice:   "`ipvsadm -Ln --thresholds` has the limits (kube-proxy sets none: somebody else did). More real servers, or a higher limit; a real server comes back below its lower threshold.",
 		Unless:   "that table has a destination below its upper threshold at that time",
 	},

@@ -55,6 +55,11 @@ var findingsOnTheWay = []Finding{
 		Unless: "the port is forwarding, it is not the one the frame came in by, and neither isolated nor without its VLAN",
 	},
 	{
+		Where: "bridge", Reason: "bad-header", Title: "a bridge found its IP header invalid",
+		Advice: "With net.bridge.bridge-nf-call-iptables=1 a bridge looks at length and checksum before any rule. `tcpdump -vv` at the port that it came in by shows who sends it: a raw socket, a driver or device that rewrites headers wrongly.",
+		Unless: "the header has a good checksum, and is no longer than the frame",
+	},
+	{
 		Where: "neighbour", Reason: "unresolved", Title: "the link address of the next hop did not resolve",
 		Advice: "`ip neigh show dev DEV`: FAILED means that nobody answered. Is the address in use, in the same network, and ARP not filtered? A pod that is gone looks like this.",
 		Unless: "the neighbour is REACHABLE at that time",

@@ -2,52 +2,25 @@
 
 package events
 
-// ageRing holds keys in the order of their arrival, up to a limit.
-type ageRing[K any] struct {
-	limit int
-	keys  []K
-	next  int
-}
-
-// add takes a key in. When full it returns the oldest one, which it forgot.
-func (r *ageRing[K]) add(key K) (oldest K, full bool) {
-	if len(r.keys) < r.limit {
-		r.keys = append(r.keys, key)
-		return oldest, false
-	}
-	oldest, r.keys[r.next] = r.keys[r.next], key
-	r.next = (r.next + 1) % len(r.keys)
-	return oldest, true
-}
-
 // tombstones remembers the packets that were given out, so that their late
-// events are not taken for new packets, and effects find their cause. The
-// oldest one is forgotten for each new one beyond the bound.
+// events are not taken for new packets, and effects find their cause.
 type tombstones struct {
-	ids map[uint64]uint64 // packet to its traversal's id; 0: it was not given out
-	age ageRing[uint64]
-}
-
-func (t *tombstones) init(n int) {
-	t.ids = make(map[uint64]uint64)
-	t.age.limit = n
+	recent[uint64, uint64] // packet to its traversal's id; 0: it was not given out
 }
 
 func (t *tombstones) put(packet, id uint64) {
-	if _, ok := t.ids[packet]; !ok {
-		if old, full := t.age.add(packet); full {
-			delete(t.ids, old)
-		}
+	of, _ := t.recent.put(packet)
+	*of = id
+}
+
+func (t *tombstones) has(packet uint64) bool { return t.get(packet) != nil }
+
+func (t *tombstones) id(packet uint64) uint64 {
+	if id := t.get(packet); id != nil {
+		return *id
 	}
-	t.ids[packet] = id
+	return 0
 }
-
-func (t *tombstones) has(packet uint64) bool {
-	_, ok := t.ids[packet]
-	return ok
-}
-
-func (t *tombstones) id(packet uint64) uint64 { return t.ids[packet] }
 
 // flow is what is remembered of a connection.
 type flow struct {
@@ -58,67 +31,62 @@ type flow struct {
 // socketKey is a socket by its namespace and the addresses that it uses.
 type socketKey struct {
 	netns uint32
-	tuple Tuple // source: its own end
+	tuple plainTuple // source: its own end
 }
 
 // flowTable remembers flows and the processes at their ends, up to a bound.
 type flowTable struct {
-	flows   map[uint64]flow
-	flowAge ageRing[uint64]
-	procs   map[socketKey]Socket
-	procAge ageRing[socketKey]
+	flows recent[uint64, flow]
+	procs recent[socketKey, Socket]
 }
 
 func (t *flowTable) init(n int) {
-	t.flows = make(map[uint64]flow)
-	t.procs = make(map[socketKey]Socket)
-	t.flowAge.limit, t.procAge.limit = n, n
+	t.flows.init(n)
+	t.procs.init(n)
 }
 
 // see notes that a packet of the flow was seen.
 func (t *flowTable) see(id uint64, matched bool) {
-	f, ok := t.flows[id]
-	if !ok {
-		if old, full := t.flowAge.add(id); full {
-			delete(t.flows, old)
-		}
-	}
-	if !ok || (matched && !f.matched) {
-		f.matched = f.matched || matched
-		t.flows[id] = f
-	}
+	f, _ := t.flows.put(id)
+	f.matched = f.matched || matched
 }
 
 // replied notes that a socket answered in the flow.
 func (t *flowTable) replied(id, time uint64) {
-	if f, ok := t.flows[id]; ok && f.replied < time {
-		f.replied = time
-		t.flows[id] = f
+	if f := t.flows.get(id); f != nil {
+		f.replied = max(f.replied, time)
 	}
 }
 
-func (t *flowTable) matched(id uint64) bool { return id != 0 && t.flows[id].matched }
+func (t *flowTable) matched(id uint64) bool {
+	if id == 0 {
+		return false
+	}
+	f := t.flows.get(id)
+	return f != nil && f.matched
+}
 
 // repliedSince says whether a socket answered in the flow at time or later.
-func (t *flowTable) repliedSince(id, time uint64) bool { return t.flows[id].replied >= time }
-
-func (t *flowTable) setProcess(netns uint32, tuple Tuple, s Socket) {
-	k := socketKey{netns, tuple}
-	old, ok := t.procs[k]
-	if ok && old == s {
-		return
+func (t *flowTable) repliedSince(id, time uint64) bool {
+	var replied uint64
+	if f := t.flows.get(id); f != nil {
+		replied = f.replied
 	}
-	if !ok {
-		if old, full := t.procAge.add(k); full {
-			delete(t.procs, old)
-		}
-	}
-	t.procs[k] = s
+	return replied >= time
 }
 
-func (t *flowTable) process(netns uint32, tuple Tuple) (Socket, bool) {
-	s, ok := t.procs[socketKey{netns, tuple}]
-	return s, ok
+func (t *flowTable) setProcess(netns uint32, tuple *Tuple, s *Socket) {
+	of, known := t.procs.put(socketKey{netns, plainTupleOf(tuple)})
+	if !known || *of != *s {
+		*of = *s
+	}
+}
+
+func (t *flowTable) process(netns uint32, tuple *Tuple) (Socket, bool) {
+	if s := t.procs.get(socketKey{netns, plainTupleOf(tuple)}); s != nil {
+		return *s, true
+	}
+	return Socket{}, false
 }
 
 // mix spreads the bits of a number (the finaliser of SplitMix64).

@@ -131,7 +131,7 @@ func newLab() *lab {
 //
 //	NETNS[/DEVICE] HOOK [key=value…]
 //
-// with the keys pkt, other, h (SRC:PORT>DST:PORT[,flags]), icmp, inner, ct,
+// with the keys pkt, other, h (SRC:PORT>DST:PORT[,flags]), icmp, inner, ct, mark (behind nf, decimal),
 // others (behind ct: it is another packet's), nf (hook number), reason, site, task (comm:pid), inode, backend and the
 // words reply, tentative, no-entry.
 type script struct {
@@ -250,6 +250,8 @@ func (s *script) set(e *Event, kv string) {
 		e.Flags |= FlagNoEntry
 	case "nf":
 		e.NFFamily, e.NFHook = 2, uint8(n) //nolint:gosec // 0 to 4
+	case "mark":
+		e.NFMark = MarkTold | n
 	case "ret":
 		e.Ret = int32(n) //nolint:gosec // 0 to 5
 	case "reason":

@@ -215,15 +215,20 @@ func natText(n *NAT) string {
 	return s + masqueradeText(n)
 }
 
-// masqueradeText says that a translation is a masquerade, and by whose wish.
+// masqueradeText says that a translation is a masquerade, by whose wish, and by
+// which rule.
 func masqueradeText(n *NAT) string {
-	switch {
-	case !n.Masquerade:
+	if !n.Masquerade {
 		return ""
-	case n.Mark != "":
-		return " (masquerade, for kube-proxy's mark " + Safe(n.Mark) + ")"
 	}
-	return " (masquerade)"
+	s := " (masquerade"
+	if n.Mark != "" {
+		s += ", for kube-proxy's mark " + Safe(n.Mark)
+	}
+	if n.Rule != nil && n.Rule.Sure {
+		s += ", by " + n.Rule.String() + " of " + n.Rule.place(natHook)
+	}
+	return s + ")"
 }
 
 // sides are the names of the end that a translation changed: those that it had

@@ -3,9 +3,9 @@
 package events
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"sort"
 )
 
 // hop is one step on the way of a traversal.
@@ -45,7 +45,10 @@ type builder struct {
 
 	// Kept from group to group, so that nothing is allocated for them.
 	room       []hop       // what hops cuts its results off
-	metDevices []metDevice // of the group
+	metKeys    []uint64    // devices that the group met: namespace and ifindex
+	metDevices []metDevice // those devices
+	lastMet    int         // the one that was looked up last
+	stays      []stay      // of the run at hand
 }
 
 // waysPerPacket bounds the work for a group by its size. Each packet is on
@@ -57,7 +60,7 @@ const maxRoom = 4096
 
 // group gives out the traversals of a group, one for each of its roots.
 func (b *builder) group(g *group, evicted bool) {
-	b.room, b.metDevices = b.room[:0], b.metDevices[:0]
+	b.room, b.metKeys, b.metDevices, b.lastMet = b.room[:0], b.metKeys[:0], b.metDevices[:0], 0
 	if cap(b.room) > maxRoom {
 		b.room = nil
 	}
@@ -68,13 +71,14 @@ func (b *builder) group(g *group, evicted bool) {
 		}
 	}
 	if len(roots) > 1 {
-		sort.SliceStable(roots, func(i, j int) bool { return roots[i].steps[0].time < roots[j].steps[0].time })
+		slices.SortStableFunc(roots, func(a, b *packet) int { return cmp.Compare(a.steps[0].time, b.steps[0].time) })
 	}
 	for _, p := range g.packets {
 		if len(p.steps) > 0 {
 			top := p.top()
 			b.s.done.put(p.id, b.s.traversalID(top.id, top.steps[0].time))
 		}
+		b.meet(p)
 	}
 	b.budget = waysPerPacket * len(g.packets)
 	for _, root := range roots {
@@ -99,6 +103,9 @@ func (b *builder) root(root *packet, evicted bool) {
 	way := b.follow(root, 0, nil)
 	b.notes = append(b.notes, b.copies.notes()...)
 	for i, r := range b.runs(way.hops) {
+		if len(r.hops) == len(way.hops) && len(root.children) == 0 && root.merged == nil {
+			r.end = &way.end // of nothing else
+		}
 		b.traversal(root, r, i, evicted)
 	}
 }
@@ -119,7 +126,7 @@ func (b *builder) follow(p *packet, from int, prefix []hop) route {
 	own := b.own(p, from, prefix)
 	var clones, parts []route
 	kids := append([]*packet(nil), p.children...)
-	sort.SliceStable(kids, func(i, j int) bool { return kids[i].firstTime() < kids[j].firstTime() })
+	slices.SortStableFunc(kids, func(a, b *packet) int { return cmp.Compare(a.firstTime(), b.firstTime()) })
 	lastFork := 0
 	for _, c := range kids {
 		if len(c.steps) == 0 || c.visiting || b.exhausted() {
@@ -287,6 +294,7 @@ type run struct {
 	// another: what it begins with was seen as a packet that had been at its
 	// address before.
 	another bool
+	end     *ending // if it is known: of a packet that is seen as a whole
 }
 
 // runs splits a way where it leaves and re-enters what is observed, and where it
@@ -329,6 +337,29 @@ func (b *builder) runs(hops []hop) []run {
 		i = j
 	}
 	return runs
+}
+
+// endMissed says whether what a way ended with, or one of the parts that the packet was
+// cut into, may be among the events that Missed tells of.
+func (b *builder) endMissed(r *run) bool {
+	if b.s.missed == 0 || r.went {
+		return false
+	}
+	p := r.hops[len(r.hops)-1].p
+	if b.s.mayGoOn(p) {
+		return true
+	}
+	for _, q := range p.group.packets {
+		if (q.born == StationSegment || q.born == StationFragment) && b.s.mayGoOn(q) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayGoOn says whether events of a packet behind its last one may have been lost.
+func (s *Stitcher) mayGoOn(p *packet) bool {
+	return !p.ended && len(p.steps) > 0 && p.steps[len(p.steps)-1].time <= s.missed
 }
 
 func (b *builder) gapWords(hops []hop, k int) string {

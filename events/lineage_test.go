@@ -259,6 +259,31 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// TestSlowCPU: while reading one CPU's events takes long, another one goes on: a packet
+// whose end is among the other's is not given out before the rest of it was read.
+func TestSlowCPU(t *testing.T) {
+	l := newLab()
+	sc := l.script(t).add(toPod("S") + "pod tcp_v4_do_rcv\npod consume_skb\n")
+	var got []*Traversal
+	s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(t *Traversal) { got = append(got, t) })
+	last := len(sc.events) - 1
+	begun := sc.events[0].Time
+
+	s.Add(&sc.events[last])
+	later := sc.events[0]
+	later.Packet, later.Time = later.Packet+1, sc.time+uint64(time.Second)
+	s.Add(&later)
+	s.Advance(begun) // when it was begun to read
+	for i := range sc.events[:last] {
+		s.Add(&sc.events[i])
+	}
+	s.Advance(sc.time + uint64(time.Second))
+	s.Flush()
+	if st := s.Stats(); st.Late != 0 || st.Delivered != 1 || !got[0].Complete {
+		t.Errorf("%+v, first %s", st, got[0].Summary)
+	}
+}
+
 // TestEviction: the number of open packets is bounded, and what is given out
 // early for that says so.
 func TestEviction(t *testing.T) {

@@ -17,8 +17,8 @@ func TestLinksAreBounded(t *testing.T) {
 		l.put(&Traversal{ID: id, Proto: "udp"})
 		l.put(&Traversal{ID: id, Proto: "tcp", Verdict: Delivered}) // again
 	}
-	if len(l.words) != maxLinks {
-		t.Errorf("%d remembered, want %d", len(l.words), maxLinks)
+	if len(l.words.entries) != maxLinks {
+		t.Errorf("%d remembered, want %d", len(l.words.entries), maxLinks)
 	}
 	got := Traversal{CausedBy: strconv.Itoa(3*maxLinks - 1), Causes: []string{"0"}, CausesText: []string{"an old one"}}
 	l.fill(&got)

@@ -7,15 +7,16 @@ package events
 // buffer is freed only after the answer that it caused has travelled all the
 // way back. So a finished traversal is held back for a moment, in which those
 // that began before it may finish, too. Nothing is ever waited for: one that
-// takes longer than that comes late. So does one that a rule dropped while the
-// rules are being read.
+// takes longer than that comes late. So does one of which a table is to tell that
+// is being read.
 
 // held is a finished traversal that has not been given out yet.
 type held struct {
 	t     *Traversal
 	start uint64   // ns: when its packet began
 	until uint64   // ns: when it is given out at the latest
-	ask   *ruleAsk // nil: no rule dropped it
+	ask   question // nil: nothing is to be asked
+	since uint64   // ns: when it was first asked and not answered; 0: not yet
 }
 
 // maxHeld bounds the traversals held back.
@@ -37,17 +38,17 @@ func (s *Stitcher) holdBack(h held) {
 
 // releaseDue gives out what has been held back for long enough, and before it
 // what began before it.
-func (s *Stitcher) releaseDue() {
+func (s *Stitcher) releaseDue(now uint64) {
 	for i := len(s.held) - 1; i >= 0; i-- {
-		if s.held[i].until <= s.now {
+		if s.held[i].until <= now {
 			s.release(i+1, false)
 			return
 		}
 	}
 }
 
-// release gives out the first n of the traversals held back, but for those whose
-// rule is being looked for; force: those as well.
+// release gives out the first n of the traversals held back, but for those that
+// wait for an answer; force: those as well.
 func (s *Stitcher) release(n int, force bool) {
 	kept := 0
 	for i := range n {

@@ -8,7 +8,7 @@ import "net/netip"
 // only few events carry lies in the slices of its packet.
 type step struct {
 	time    uint64
-	loc     uint64 // StationDrop: the kernel address that dropped it
+	loc     uint64 // StationDrop: the kernel address that dropped it; netfilter's stations: NFMark
 	netns   uint32
 	ifindex uint32
 	val     uint32 // StationDrop: the reason; StationVerdict, StationRouteError, StationBridgeForward: Ret; tc stations: Link.Hash
@@ -88,7 +88,7 @@ func (p *packet) add(e *Event, station Station) int {
 	case StationVerdict, StationRouteError, StationBridgeForward:
 		st.val = uint32(e.Ret) //nolint:gosec // the bits are kept, and read back as int32
 	case StationNetfilter, StationTable, StationIPVSIn:
-		st.a, st.b = e.NFFamily, e.NFHook
+		st.a, st.b, st.loc = e.NFFamily, e.NFHook, e.NFMark
 	case StationICMPSend:
 		st.a, st.b = e.ICMPType, e.ICMPCode
 	case StationTCEgress, StationTCIngress:
@@ -124,12 +124,32 @@ func socketStation(s Station) bool {
 	return s == StationSocketOut || s == StationIPOut || s == StationSocketIn || s == StationBacklog || s == StationRawIn
 }
 
-// header returns the packet's headers as they were last seen, nil if never.
+// header returns the packet's headers as they were last, by what was told of it so far;
+// nil: nothing was. What was told last need not be what came last.
 func (p *packet) header() *Header {
-	if len(p.headers) == 0 {
-		return nil
+	for i := len(p.steps) - 1; i >= 0; i-- {
+		if h := p.headerAt(i); h != nil {
+			return h
+		}
 	}
-	return &p.headers[len(p.headers)-1]
+	return nil
+}
+
+// firstHeader is header as they were first.
+func (p *packet) firstHeader() *Header {
+	for i := range p.steps {
+		if h := p.headerAt(i); h != nil {
+			return h
+		}
+	}
+	return nil
+}
+
+func (p *packet) headerAt(i int) *Header {
+	if st := &p.steps[i]; st.extKind == ExtHeader && st.ext >= 0 {
+		return &p.headers[st.ext]
+	}
+	return nil
 }
 
 // lost counts the events of the packet that did not arrive. How many are

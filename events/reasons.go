@@ -55,7 +55,8 @@ var drops = []rule{
 	{nf: true, culprit: []Station{StationTable}, where: "netfilter", reason: "rule-drop", say: "dropped by a rule in {chain} ({hook})"},
 	{nf: true, clash: clashSame, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "clash-lost", say: "lost a race: {winner}"},
 	{nf: true, clash: clashTaken, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "nat-exhausted", say: "no free translation: {winner}"},
-	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry lost the race against another one, or clashes with it"},
+	{nf: true, seen: StationConntrackClash, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry clashed with another one"},
+	{nf: true, culprit: []Station{StationConntrackConfirm}, where: "conntrack", reason: "confirm-failed", say: "its new entry could not be kept: a hash chain is too long for it, or another entry was there first"},
 	{nf: true, itself: redirects, culprit: []Station{StationConntrackIn, StationNAT}, where: "conntrack", reason: "nat-redirect", say: "NAT passes on no ICMP redirect of a connection that it translates, or whose first packet is still under way"},
 	{nf: true, seen: StationConntrackFull, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: reasonTableFull, say: "the conntrack table of {ns} is full: there is no room for a new connection to {dst}"},
 	{nf: true, culprit: []Station{StationConntrackIn}, where: "conntrack", reason: "refused", say: "conntrack refused it in {chain}"},
@@ -113,6 +114,8 @@ var drops = []rule{
 	{reasons: []string{""}, sites: routeInput, where: "routing", reason: "refused", say: "routing refused a packet from {src} to {dst} by {dev}"},
 	{reasons: []string{""}, sites: []string{"ip_error"}, where: "routing", reason: "unreachable", say: "{dst} is unreachable from {ns}"},
 	{reasons: []string{"IPV6DISABLED"}, where: "ip", reason: "ipv6-disabled", say: "IPv6 is disabled on {dev}"},
+	// br_nf_pre_routing passes on to IP's hook what it finds good, and says drop of all else; with a reason of its own on newer kernels.
+	{reasons: []string{"", "IP_INHDR"}, sites: bridgeLooks, culprit: []Station{StationBridgeNF}, where: "bridge", reason: "bad-header", say: "its IP header is invalid: the bridge looks before it calls netfilter (bridge-nf-call-iptables)"},
 	{reasons: []string{"IP_INHDR"}, where: "ip", reason: "bad-header", say: "its IP header is invalid"},
 	{reasons: []string{"PKT_TOO_SMALL"}, sites: []string{"ip_rcv_core*", "ip6_rcv_core*"}, where: "ip", reason: "bad-header", say: "it is shorter than its IP header says"},
 
@@ -155,6 +158,7 @@ var (
 	routeInput    = []string{"ip_route_input*", "ip_rcv_finish*", "ip6_rcv_finish*", "br_nf_pre_routing_finish*"}
 	queueSites    = []string{"__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list*", "*fifo_enqueue", "qdisc_*"}
 	bridgeForward = []string{"br_*", "__br_*"} // br_forward is part of its callers on some kernels
+	bridgeLooks   = []string{"br_handle_frame*", "nf_hook_bridge_pre*", "br_nf_pre_routing*"}
 	redirects     = []uint32{5 << 8, 5<<8 | 1}
 	ip6Refused    = []string{"ip6_pkt_*"}
 	// Drivers that free with kfree_skb only what they do not send.

@@ -10,8 +10,9 @@ import (
 // RuleNames is what Names may also be: they know the netfilter rules of the
 // namespaces.
 type RuleNames interface {
-	// Rule tells which rule dropped or rejected a packet. Like the other answers
-	// this one is given at once: facts that are Pending may be there later.
+	// Rule tells which rule dropped or rejected a packet, or masqueraded it. Like the
+	// other answers this one is given at once: facts that are Pending may be there
+	// later.
 	Rule(q *RuleQuery) (RuleFacts, bool)
 }
 
@@ -32,19 +33,22 @@ const (
 	CTStateNone = "none"
 )
 
-// RuleQuery is a packet that a netfilter rule dropped, as it was at that hook
-// point.
+// RuleQuery is a packet that a netfilter rule dropped, or masqueraded, as it was at
+// that hook point.
 type RuleQuery struct {
-	Time   uint64 // ns on the kernel's monotonic clock, of the drop
+	Time   uint64 // ns on the kernel's monotonic clock, of what the rule did
 	Netns  uint32
 	Family uint8 // NFPROTO_*
 	Hook   uint8 // NF_INET_*
 	// Engine is whose function was the last one entered: EngineIPTables or, of
 	// both that use nf_tables, EngineNFTables; empty: unknown.
 	Engine string
-	Reject bool   // it was answered with an ICMP error or an RST
-	Header Header // its Mark counts if MarkKnown
-	// MarkKnown: no rule can have changed the mark since it was read.
+	Reject bool // it was answered with an ICMP error or an RST
+	// Masquerade: the rule did not drop the packet, but gave the first one of a
+	// connection another source.
+	Masquerade bool
+	Header     Header // its Mark counts if MarkKnown
+	// MarkKnown: the mark was read when the hook point began.
 	MarkKnown bool
 	In, Out   string // names of its devices; empty: unknown, or none at this hook point
 	// CTState is one of the words above; empty: unknown.
@@ -52,7 +56,7 @@ type RuleQuery struct {
 	CT      *Conntrack // its conntrack entry; nil: none, or unknown
 }
 
-// RuleFacts say which rule dropped or rejected a packet.
+// RuleFacts say which rule dropped, rejected or masqueraded a packet.
 type RuleFacts struct {
 	Engine  string `json:"engine"`
 	Family  string `json:"family"` // ip, ip6, inet or bridge
@@ -71,14 +75,14 @@ type RuleFacts struct {
 	// first few of them.
 	Others     int      `json:"others"`
 	Candidates []string `json:"candidates,omitempty"`
-	// AgeNS is how long before the drop the rules were read, in ns; negative: so
+	// AgeNS is how long before the packet the rules were read, in ns; negative: so
 	// long after it.
 	AgeNS int64 `json:"age_ns"`
 	// Pending: the rules are just being read, and nothing else is known yet.
 	Pending bool `json:"-"`
 }
 
-// RuleOf asks names for the rule that dropped a packet, see RuleNames; names that
+// RuleOf asks names for the rule that decided about a packet, see RuleNames; names that
 // know of none say no.
 func RuleOf(n Names, q *RuleQuery) (RuleFacts, bool) {
 	if r, ok := n.(RuleNames); ok {

@@ -36,8 +36,8 @@ func (r *ruled) Rule(q *RuleQuery) (RuleFacts, bool) {
 const dropped = fromEth + `
 	real/eth0 nf_hook_slow nf=0
 	real/eth0 nf_conntrack_in
-	real/eth0 nf_hook_slow nf=2 ct=198.51.100.9:5555>172.23.97.2:81|172.23.97.2:81>198.51.100.9:5555
-	real/eth0 ipt_do_table nf=2
+	real/eth0 nf_hook_slow nf=2 mark=16384 ct=198.51.100.9:5555>172.23.97.2:81|172.23.97.2:81>198.51.100.9:5555
+	real/eth0 ipt_do_table nf=2 mark=0
 	real/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow
 `
 
@@ -95,11 +95,11 @@ func TestRuleNamed(t *testing.T) {
 func TestRuleQuery(t *testing.T) {
 	tuple := "198.51.100.9:5555>172.23.97.2:81"
 	for _, tt := range []struct{ name, script, want string }{
-		{"iptables", dropped, "real ip FORWARD iptables false " + tuple + " in=eth0 out= new ct=true mark=true"},
-		{"nftables", rejected, "real ip INPUT nftables true " + tuple + " in=eth0 out=  ct=false mark=false"},
-		{"no entry", strings.Replace(dropped, " ct="+tuple+"|172.23.97.2:81>198.51.100.9:5555", "", 1), "real ip FORWARD iptables false " + tuple + " in=eth0 out= none ct=false mark=true"},
+		{"iptables", dropped, "real ip FORWARD iptables false " + tuple + " in=eth0 out= new ct=true mark=0x4000 true"},
+		{"nftables", rejected, "real ip INPUT nftables true " + tuple + " in=eth0 out=  ct=false mark=0x0 false"},
+		{"no entry", strings.Replace(dropped, " ct="+tuple+"|172.23.97.2:81>198.51.100.9:5555", "", 1), "real ip FORWARD iptables false " + tuple + " in=eth0 out= none ct=false mark=0x4000 true"},
 		{"by a port of a bridge", strings.ReplaceAll(strings.ReplaceAll(dropped, "real/eth0 nf_hook", "real/vethpod nf_hook"), "real/eth0 ipt", "real/vethpod ipt"),
-			"real ip FORWARD iptables false " + tuple + " in=cni0 out=cni0 new ct=true mark=true"},
+			"real ip FORWARD iptables false " + tuple + " in=cni0 out=cni0 new ct=true mark=0x4000 true"},
 		{"in another namespace than it was tracked in", strings.ReplaceAll(dropped, "real/eth0 ipt", "pod/eth0 nf_hook_slow nf=1\npod/eth0 ipt"),
 			""},
 	} {
@@ -108,9 +108,9 @@ func TestRuleQuery(t *testing.T) {
 			stitch(r.lab, r.script(t).add(tt.script).events, func(c *Config) { c.Names = r })
 			got := ""
 			for _, q := range r.asked {
-				got += fmt.Sprintf("%s %s %s %s %v %s:%d>%s:%d in=%s out=%s %s ct=%v mark=%v", r.spaces[q.Netns].Name,
+				got += fmt.Sprintf("%s %s %s %s %v %s:%d>%s:%d in=%s out=%s %s ct=%v mark=%#x %v", r.spaces[q.Netns].Name,
 					map[uint8]string{2: "ip", 10: "ip6"}[q.Family], strings.TrimPrefix(chainWords(int(q.Hook)), "netfilter "), q.Engine, q.Reject,
-					q.Header.Src, q.Header.SrcPort, q.Header.Dst, q.Header.DstPort, q.In, q.Out, q.CTState, q.CT != nil, q.MarkKnown)
+					q.Header.Src, q.Header.SrcPort, q.Header.Dst, q.Header.DstPort, q.In, q.Out, q.CTState, q.CT != nil, q.Header.Mark, q.MarkKnown)
 			}
 			if tt.want != "" && got != tt.want {
 				t.Errorf("%s\nwant %s", got, tt.want)

@@ -2,24 +2,15 @@
 
 package events
 
-import (
-	"strings"
-	"time"
-)
+import "strings"
 
 // ruleAsk is a question about a rule that dropped a packet, and the words that
-// its answer takes the place of.
+// its answer takes the place of; or about one that made a translation.
 type ruleAsk struct {
 	query   RuleQuery
 	generic string // in the summary
-	since   uint64 // ns: when it was first asked; 0: not yet
+	nat     *NAT   // as it is in the traversal but for its rule; nil: it was dropped
 }
-
-// rulePatience is how long a traversal waits for rules that are being read, in ns.
-const rulePatience = uint64(5 * time.Second)
-
-// ruleAgain is how long it waits before it asks again.
-const ruleAgain = uint64(50 * time.Millisecond)
 
 // ruleAsk makes the question of what a drop's evidence says; nil: too little is
 // known of the packet.
@@ -36,18 +27,9 @@ func (b *builder) ruleAsk(hops []hop, ev *evidence) *ruleAsk {
 		q.Family = nfprotoIPv6
 	}
 	if ev.by.station == StationTable {
-		q.Engine = EngineIPTables
-		if strings.HasPrefix(b.s.hookName(ev.by.hook), "nft_") {
-			q.Engine = EngineNFTables
-		}
+		q.Engine = b.engine(ev.by)
 	}
-	stay := hops
-	for i := len(hops) - 1; i >= 0; i-- {
-		if hops[i].netns != last.netns {
-			stay = hops[i+1:]
-			break
-		}
-	}
+	stay := lastStay(hops)
 	for i := len(stay) - 1; i >= 0; i-- {
 		if h := &stay[i]; (h.station == StationNetfilter || h.station == StationTable) && h.a != 0 {
 			if h.a == nfprotoBridge { // a hook point of the bridge itself
@@ -56,13 +38,29 @@ func (b *builder) ruleAsk(hops []hop, ev *evidence) *ruleAsk {
 			break
 		}
 	}
-	if q.MarkKnown = markKnown(stay); !q.MarkKnown {
-		q.Header.Mark = 0
-	}
+	q.markOf(stay)
 	q.conntrack(stay)
 	b.ruleDevices(&q, stay, ev.by)
 	hook := b.s.hookName(ev.by.hook)
 	return &ruleAsk{query: q, generic: "a rule in " + chainWords(ev.chain) + " (" + hook + ")"}
+}
+
+// engine is whose function a hop of StationTable is.
+func (b *builder) engine(h *hop) string {
+	if strings.HasPrefix(b.s.hookName(h.hook), "nft_") {
+		return EngineNFTables
+	}
+	return EngineIPTables
+}
+
+// lastStay are the hops in the last one's namespace up to it.
+func lastStay(hops []hop) []hop {
+	for i := len(hops) - 1; i >= 0; i-- {
+		if hops[i].netns != hops[len(hops)-1].netns {
+			return hops[i+1:]
+		}
+	}
+	return hops
 }
 
 const (
@@ -70,23 +68,15 @@ const (
 	nfprotoIPv6 = 10
 )
 
-// markKnown says whether the mark told with the headers is that of the packet
-// when it came to the hook point: no table has judged it since.
-func markKnown(stay []hop) bool {
-	point := len(stay)
-	for point > 0 && stay[point-1].station != StationNetfilter {
-		point--
-	}
+// markOf fills in the mark that the packet had when it came to the hook point.
+func (q *RuleQuery) markOf(stay []hop) {
+	q.Header.Mark, q.MarkKnown = 0, false
 	for i := len(stay) - 1; i >= 0; i-- {
-		h := &stay[i]
-		if h.station == StationTable && i < point {
-			return false
-		}
-		if h.extKind == ExtHeader && h.ext >= 0 {
-			return true
+		if h := &stay[i]; h.station == StationNetfilter {
+			q.Header.Mark, q.MarkKnown = uint32(h.loc), h.loc&MarkTold != 0 //nolint:gosec // its low half
+			return
 		}
 	}
-	return false
 }
 
 // conntrack fills in what is known of the packet's entry in this namespace.
@@ -157,36 +147,24 @@ func (b *builder) ruleDevices(q *RuleQuery, stay []hop, by *hop) {
 	}
 }
 
-// waits asks for the rule of a traversal, and says whether to wait for the answer.
-func (s *Stitcher) waits(h *held, force bool) bool {
-	f, ok := RuleOf(s.names, &h.ask.query)
-	if !ok {
-		return false
+// answer implements question.
+func (a *ruleAsk) answer(n Names, t *Traversal) bool {
+	f, ok := RuleOf(n, &a.query)
+	if ok && !f.Pending {
+		t.tellRule(&f, a)
 	}
-	if h.ask.since == 0 {
-		h.ask.since = max(s.now, 1)
-	}
-	if f.Pending {
-		h.until = s.now + ruleAgain
-		return !force && s.now-h.ask.since < rulePatience
-	}
-	h.t.tellRule(&f, h.ask)
-	return false
+	return !f.Pending
 }
 
-// Waiting is how many traversals wait for rules that are being read.
-func (s *Stitcher) Waiting() int {
-	n := 0
-	for i := range s.held {
-		if a := s.held[i].ask; a != nil && a.since != 0 {
-			n++
-		}
-	}
-	return n
-}
+// unanswered implements question: that a rule did it is said all the same.
+func (a *ruleAsk) unanswered(*Traversal) {}
 
 // tellRule says which rule it was.
 func (t *Traversal) tellRule(f *RuleFacts, a *ruleAsk) {
+	if a.nat != nil {
+		t.tellNATRule(f, a.nat)
+		return
+	}
 	t.Rule = f
 	hook := a.query.Hook
 	if !f.Sure {

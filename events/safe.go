@@ -28,6 +28,30 @@ func quoted(s string) string { return `"` + Safe(s) + `"` }
 // 512 characters.
 func SafeSentence(s string) string { return safeText(s, maxSentenceRunes) }
 
+// SafeMessage is a whole message, of several lines perhaps, in which names were
+// escaped already: only what would not print is. It is the last barrier before a
+// terminal, for errors of others with names in them, such as those of files.
+func SafeMessage(s string) string {
+	printable := true
+	for _, r := range s {
+		printable = printable && r != utf8.RuneError && (r == '\n' || strconv.IsPrint(r))
+	}
+	if printable {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == '\n' || r == '\\' {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(escapeRune(r, size, s[0]))
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
 func safeText(s string, limit int) string {
 	if plain(s) && len(s) <= limit {
 		return s

@@ -40,6 +40,21 @@ func TestSafe(t *testing.T) {
 	}
 }
 
+func TestSafeMessage(t *testing.T) {
+	for in, want := range map[string]string{
+		"stackhop: two\nlines\n":      "stackhop: two\nlines\n",
+		"a\x1b[2J\x07\x7f\u009b":      `a\x1b[2J\a\x7f\u009b`,
+		"a\u202eb\xff\xc3":            `a\u202eb\xff\xc3`,
+		`escaped \x1b[31m already`:    `escaped \x1b[31m already`,
+		"\x1b and " + `\x1b "quoted"`: `\x1b and \x1b "quoted"`,
+		"\ufffd":                      "\ufffd",
+	} {
+		if got := SafeMessage(in); got != want {
+			t.Errorf("SafeMessage(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzSafe(f *testing.F) {
 	f.Add("default/centos")
 	f.Add("a\x1b[31m\xff\u202e" + strings.Repeat("\\", 70))

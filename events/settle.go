@@ -4,20 +4,22 @@ package events
 
 import "sort"
 
-// Advance says what time it is, in ns on the events' clock, finishes every
-// packet that has settled by then, and gives out what was held back long enough.
+// Advance says up to which time all events were added, in ns on the events' clock,
+// finishes every packet that has settled by then, and gives out what was held back
+// long enough. Some events may be later already: where CPUs are read one after the
+// other, and reading one took long, the others have more to tell of that time.
 func (s *Stitcher) Advance(now uint64) {
 	s.now = max(s.now, now)
-	for len(s.due.groups) > 0 && s.due.groups[0].due <= s.now {
+	for len(s.due.groups) > 0 && s.due.groups[0].due <= now {
 		g := s.due.groups[0]
 		ready := g.last + s.patience(g)
-		if ready <= s.now {
+		if ready <= now {
 			s.give(g, false)
 			continue
 		}
 		s.due.set(g, ready)
 	}
-	s.releaseDue()
+	s.releaseDue(now)
 }
 
 // Flush gives out everything that is still open, as what is known of it says.

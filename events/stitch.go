@@ -85,11 +85,12 @@ type Stitcher struct {
 	idle   uint64
 	hold   uint64
 
-	now   uint64 // ns: the latest time heard of, from events or Advance
-	open  map[uint64]*packet
-	done  tombstones
-	flows flowTable
-	due   dueHeap
+	missed uint64 // ns: see Missed; 0: nothing was lost
+	now    uint64 // ns: the latest time heard of, from events or Advance
+	open   map[uint64]*packet
+	done   tombstones
+	flows  flowTable
+	due    dueHeap
 	// oldest and newest are the ends of the list of groups by age.
 	oldest, newest *group
 	steps          int // in all open packets
@@ -203,6 +204,13 @@ func (s *Stitcher) Add(e *Event) {
 	}
 }
 
+// Missed says that events were lost, of whatever packets, and when that was noticed,
+// in ns on the events' clock. A gap in Event.Seq shows only what is missing before
+// another event of the packet: how one goes on that was last seen before then, and
+// has not ended, is not known any more. It must be called before Advance is with a
+// later time.
+func (s *Stitcher) Missed(until uint64) { s.missed = max(s.missed, until) }
+
 // note keeps what the event says of the packet as a whole and of its flow.
 func (s *Stitcher) note(p *packet, e *Event, st Station) {
 	matched := e.Flags&FlagMatched != 0
@@ -245,7 +253,7 @@ func (s *Stitcher) noteProcess(p *packet, e *Event, st Station) {
 	if st != StationSocketOut && st != StationIPOut {
 		t = t.Reverse()
 	}
-	s.flows.setProcess(e.Netns, t, e.Socket)
+	s.flows.setProcess(e.Netns, &t, &e.Socket)
 }
 
 // link joins the packet with those it came from, was merged into or was

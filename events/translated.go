@@ -2,52 +2,44 @@
 
 package events
 
-import "net/netip"
-
 // translated is a connection whose destination was changed on its way.
 type translated struct {
 	netns  uint32 // where its client is
-	client netip.AddrPort
-	asked  netip.AddrPort // whom the client sent to
-	real   netip.AddrPort // who got it
+	client plainEnd
+	asked  plainEnd // whom the client sent to
+	real   plainEnd // who got it; as asked: nobody else, as far as is known
 }
 
 // translations remembers them by flow.
-type translations struct {
-	flows map[uint64]translated
-	age   ageRing[uint64]
-}
+type translations struct{ flows recent[uint64, translated] }
 
-func (t *translations) init(n int) {
-	t.flows = make(map[uint64]translated)
-	t.age.limit = n
-}
+func (t *translations) init(n int) { t.flows.init(n) }
 
 // see takes in a header of a packet, which its record has already.
 func (t *translations) see(p *packet) {
-	if p.flow == 0 || p.reply {
+	first, h := p.firstHeader(), p.header()
+	if p.flow == 0 || p.reply || first == nil {
 		return
 	}
-	first, h := &p.headers[0], p.header()
 	if first.Proto != h.Proto || !hasPorts(h) {
 		return
 	}
-	now := translated{
-		p.steps[0].netns, netip.AddrPortFrom(first.Src, first.SrcPort),
-		netip.AddrPortFrom(first.Dst, first.DstPort), netip.AddrPortFrom(h.Dst, h.DstPort),
+	changed := first.Dst != h.Dst || first.DstPort != h.DstPort
+	if known := t.flows.get(p.flow); known == nil && !changed {
+		return
 	}
-	known, ok := t.flows[p.flow]
+	now := translated{
+		p.steps[0].netns, plainEndOf(first.Src, first.SrcPort),
+		plainEndOf(first.Dst, first.DstPort), plainEndOf(h.Dst, h.DstPort),
+	}
+	known, _ := t.flows.put(p.flow)
 	switch {
-	case now.asked != now.real:
-		if !ok {
-			if old, full := t.age.add(p.flow); full {
-				delete(t.flows, old)
-			}
-		}
-		t.flows[p.flow] = now
-	case ok && now.client == known.client && now.asked == known.real && p.cause == 0:
-		// The client talks to the server directly, too: nothing is missing then.
-		delete(t.flows, p.flow)
+	case changed:
+		*known = now
+	case p.steps[0].seq == 0 && now.netns == known.netns && now.client == known.client && now.asked == known.real && p.cause == 0:
+		// The client talks to the server directly, too: nothing is missing then. (A copy
+		// that is kept while a neighbour is asked for begins behind the translation.)
+		*known = translated{}
 	}
 }
 
@@ -55,16 +47,16 @@ func (t *translations) see(p *packet) {
 // had not sent to, and of the RST with which it answers that.
 func (b *builder) untranslatedNote(r *run) string {
 	last := &r.hops[len(r.hops)-1]
-	t, ok := b.s.translations.flows[last.p.flow]
+	t := b.s.translations.flows.get(last.p.flow)
 	first := firstHeader(r.hops)
-	if !ok || first == nil || last.hdr == nil || !hasPorts(first) || !hasPorts(last.hdr) {
+	if t == nil || t.asked == t.real || first == nil || last.hdr == nil || !hasPorts(first) || !hasPorts(last.hdr) {
 		return ""
 	}
-	src, dst := netip.AddrPortFrom(last.hdr.Src, last.hdr.SrcPort), netip.AddrPortFrom(last.hdr.Dst, last.hdr.DstPort)
+	src, dst := plainEndOf(last.hdr.Src, last.hdr.SrcPort), plainEndOf(last.hdr.Dst, last.hdr.DstPort)
 	if src == t.real && dst == t.client && cameToSocket(r.hops, t.netns) {
 		return "reply not translated back: it comes from " + src.String() + ", but the client had sent to " + t.asked.String()
 	}
-	src, dst = netip.AddrPortFrom(first.Src, first.SrcPort), netip.AddrPortFrom(first.Dst, first.DstPort)
+	src, dst = plainEndOf(first.Src, first.SrcPort), plainEndOf(first.Dst, first.DstPort)
 	if src == t.client && dst == t.real && r.hops[0].netns == t.netns && r.hops[0].p.cause != 0 {
 		return "reply not translated back: this refuses what came from " + dst.String() + ", as the client had sent to " + t.asked.String()
 	}

@@ -165,6 +165,9 @@ type NAT struct {
 	// Mark is the bit of the packet's mark by which kube-proxy asked for a
 	// masquerade, "0x4000"; empty: not seen, others masquerade, too.
 	Mark string `json:"mark,omitempty"`
+	// Rule is the rule that masqueraded a pod that reaches itself through a service:
+	// others do without a mark. Nil: not asked for, or not known.
+	Rule *RuleFacts `json:"rule,omitempty"`
 	// What is known of the end that it changed. Pod and Node (of an address that
 	// is a node's, not a pod's) name what it became. Service names what it was,
 	// for dnat, and what it became, for snat: the reply to a virtual service.

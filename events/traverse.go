@@ -35,7 +35,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 		}
 	}
 	t.DataLink = dataLink(t.Visits)
-	b.translations(t, &r)
+	hairpin := b.translations(t, &r)
 	b.describe(t, &r, &e)
 	b.causes(t, root, &r, index)
 	b.flowNotes(t, &r, &e, index)
@@ -50,11 +50,17 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	}
 	b.s.count(t)
 	b.s.links.put(t)
+	if hairpin != nil && e.ask == nil {
+		e.ask = hairpin
+	}
 	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, ask: e.ask})
 }
 
 // outcome judges a run by itself.
 func (b *builder) outcome(r *run) ending {
+	if r.end != nil {
+		return *r.end
+	}
 	if r.went {
 		for i := len(r.hops) - 1; i >= 0; i-- {
 			if h := &r.hops[i]; egress(h.station) {
@@ -67,11 +73,12 @@ func (b *builder) outcome(r *run) ending {
 	return b.judge(r.hops)
 }
 
-// translations puts NAT into the traversal and its visits.
-func (b *builder) translations(t *Traversal, r *run) {
+// translations puts NAT into the traversal and its visits. It returns the question
+// which rule let a pod reach itself; nil: there is none.
+func (b *builder) translations(t *Traversal, r *run) (ask *ruleAsk) {
 	nats, at, notes := b.changes(r.hops)
 	t.Notes = append(t.Notes, notes...)
-	for i, st := range stays(r.hops) {
+	for i, st := range b.stays { // of visits, for the same run
 		for k := range nats {
 			if at[k] >= st.lo && at[k] < st.hi {
 				t.Visits[i].NAT = append(t.Visits[i].NAT, nats[k])
@@ -79,11 +86,17 @@ func (b *builder) translations(t *Traversal, r *run) {
 		}
 	}
 	t.NAT = append(t.NAT, nats...)
+	for k := range nats {
+		if a := b.hairpinAsk(r.hops, at[k], &nats[k]); a != nil {
+			ask = a
+		}
+	}
 	if (t.Verdict == Delivered || t.Verdict == LeftNode) && !r.hops[0].p.reply {
 		if note := clientNote(r.hops, nats); note != "" {
 			t.Notes = append(t.Notes, note)
 		}
 	}
+	return ask
 }
 
 // flowNotes notes what is to be said of a packet by others of its connection.
@@ -188,7 +201,7 @@ func (b *builder) sender(h *hop) (process, bool) {
 	if h.hdr == nil || h.p.cause != 0 {
 		return process{}, false
 	}
-	s, ok := b.s.flows.process(h.netns, h.hdr.Tuple)
+	s, ok := b.s.flows.process(h.netns, &h.hdr.Tuple)
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -211,7 +224,7 @@ func (b *builder) receiver(hops []hop, at int) (process, bool) {
 	if h.hdr.HasInner && !h.hdr.Outer() {
 		tuple = h.hdr.Inner
 	}
-	s, ok := b.s.flows.process(h.netns, tuple)
+	s, ok := b.s.flows.process(h.netns, &tuple)
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -283,6 +296,8 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 		missing = "it has more copies or events than are followed"
 	case evicted:
 		missing = "given out early, as too many packets were open"
+	case b.endMissed(r):
+		missing = "events were lost, of this packet perhaps the last"
 	}
 	words := e.say
 	if e.verdict == Terminated {
@@ -361,9 +376,11 @@ func (s *Stitcher) count(t *Traversal) {
 var ctStates = [...]string{"established", "related", "new", "established+reply", "related+reply"}
 
 func conntrackSummary(c *Conntrack) *CTSummary {
-	state := "info " + strconv.Itoa(int(c.Info))
+	var state string
 	if int(c.Info) < len(ctStates) {
 		state = ctStates[c.Info]
+	} else {
+		state = "info " + strconv.Itoa(int(c.Info))
 	}
 	ports := func(t Tuple) bool { return t.Proto == protoTCP || t.Proto == protoUDP || t.Proto == protoSCTP }
 	return &CTSummary{
@@ -375,4 +392,10 @@ func conntrackSummary(c *Conntrack) *CTSummary {
 
 func icmpPair(typ, code uint8) string { return fmt.Sprintf("%d/%d", typ, code) }
 
-func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }
+func hexID(id uint64) string {
+	var b [16]byte
+	for i := range b {
+		b[i] = "0123456789abcdef"[id>>(60-4*i)&0xf]
+	}
+	return string(b[:])
+}

@@ -19,7 +19,7 @@ type ending struct {
 	say           string // the rest of the summary
 	note          string
 	proof         []int    // indices of the hops that it rests on, beside at
-	ask           *ruleAsk // nil: no rule dropped it
+	ask           question // nil: nothing is to be asked
 }
 
 // Ranks of endings, best last: the way to tell the main copy of a packet.
@@ -250,9 +250,13 @@ func (b *builder) judgeDrop(hops []hop) ending {
 		}
 	}
 	e.say = ev.fill(b, e.say)
-	b.virtual(&e, &hops[n])
-	if e.where == "netfilter" {
-		e.ask = b.ruleAsk(hops, &ev)
+	switch {
+	case e.reason == reasonNoDestination:
+		b.virtual(&e, hops)
+	case e.where == "netfilter":
+		if a := b.ruleAsk(hops, &ev); a != nil {
+			e.ask = a
+		}
 	}
 	switch {
 	case e.reason == reasonOtherHost:

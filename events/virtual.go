@@ -3,56 +3,201 @@
 package events
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// VirtualNames is what Names may also be: they have read IPVS's table.
+// VirtualNames is what Names may also be: they read IPVS's table.
 type VirtualNames interface {
-	// Virtual tells what IPVS's table of a namespace says of the real servers of
-	// a virtual service, if it was read near that moment. Of packets that found
-	// no real server the table is read at once.
-	Virtual(netns uint32, ip string, port uint16, proto uint8) (VirtualFacts, bool)
+	// Virtual tells what IPVS's table said of the real servers of a virtual service
+	// when it found none for a packet. Like the other answers this one is given at
+	// once: facts that are Pending may be there later.
+	Virtual(q *VirtualQuery) (VirtualFacts, bool)
 }
 
-// VirtualFacts are the real servers of a virtual service, counted.
+// VirtualQuery is a packet for which IPVS found no real server.
+type VirtualQuery struct {
+	Time    uint64 // ns on the kernel's monotonic clock, of the refusal
+	Netns   uint32
+	Service netip.AddrPort
+	Proto   uint8 // IPPROTO_*
+}
+
+// VirtualFacts are what was read before and after a refusal: nobody tells when
+// IPVS's table changes.
 type VirtualFacts struct {
-	Destinations int // all of them
-	Idle         int // whose weight is 0
-	Full         int // with a weight, and as many connections as their upper threshold allows
+	// After is what the first reading found that began after it. Before is what was
+	// last found before it; if nothing was read shortly before, its At is 0.
+	After, Before VirtualState
+	// Pending: no reading has begun and ended since, and nothing else is known yet.
+	Pending bool
+}
+
+// VirtualState are the real servers of a virtual service at one time, counted.
+type VirtualState struct {
+	At           uint64 // ns on the kernel's monotonic clock; 0: about then
+	Absent       bool   // the table had no such service
+	Destinations int    // all of them
+	Idle         int    // whose weight is 0
+	Full         int    // with a weight, and as many connections as their upper threshold allows
 }
 
 // VirtualOf asks names about a virtual service, see VirtualNames; names that
 // know of none say no.
-func VirtualOf(n Names, netns uint32, ip string, port uint16, proto uint8) (VirtualFacts, bool) {
+func VirtualOf(n Names, q *VirtualQuery) (VirtualFacts, bool) {
 	if v, ok := n.(VirtualNames); ok {
-		return v.Virtual(netns, ip, port, proto)
+		return v.Virtual(q)
 	}
 	return VirtualFacts{}, false
 }
 
-// reasonNoDestination is the reason of packets for which IPVS had no real server.
-const reasonNoDestination = "no-destination"
+// Reasons of packets for which IPVS had no real server.
+const (
+	reasonNoDestination = "no-destination"
+	reasonAllIdle       = "all-weights-zero"
+	reasonOverload      = "overload"
+)
 
-// virtual says why IPVS had no real server for a packet, where its table tells.
-func (b *builder) virtual(e *ending, h *hop) {
-	if e.reason != reasonNoDestination || h.hdr == nil || !hasPorts(h.hdr) {
+// refuses is the reason for which IPVS finds no real server in that state; "": it
+// should find one, or was not asked for that service.
+func (v *VirtualState) refuses() string {
+	switch {
+	case v.Absent, v.Destinations < 0, v.Idle+v.Full < v.Destinations:
+		return ""
+	case v.Destinations == 0:
+		return reasonNoDestination
+	case v.Idle == v.Destinations:
+		return reasonAllIdle
+	}
+	return reasonOverload
+}
+
+// same says whether two readings found the same.
+func (v *VirtualState) same(o *VirtualState) bool {
+	x, y := *v, *o
+	x.At, y.At = 0, 0
+	return x == y
+}
+
+// why says what IPVS's table makes of a refusal: the reason, and its words. The
+// reason is no-destination also where it cannot be known; the note says why.
+func (f *VirtualFacts) why(refused uint64, to string) (reason, say, note string) {
+	if f.Before.At != 0 && !f.Before.same(&f.After) {
+		note = "IPVS's table changed about then: " + lapse(since(f.Before.At, refused)) + " before it had " + f.Before.words(to) +
+			", " + f.After.later(refused) + " " + f.After.words(to)
+	}
+	reason = f.After.refuses()
+	before := ""
+	if f.Before.At != 0 {
+		before = f.Before.refuses()
+	}
+	if reason == "" || before != "" && before != reason { // either may have been the reason
+		if note == "" {
+			note = "IPVS's table had " + f.After.words(to) + ", " + f.After.later(refused)
+		}
+		return reasonNoDestination, noneChosen(to), note
+	}
+	return reason, f.After.refusal(to), note
+}
+
+// noneChosen is all that is known where the table does not say why.
+func noneChosen(to string) string { return "no destination of " + to + " could be chosen" }
+
+// refusal says why IPVS found no real server in that state.
+func (v *VirtualState) refusal(to string) string {
+	all := allOf(v.Destinations, "the only destination of "+to+" has", "destinations of "+to+" have")
+	switch v.refuses() {
+	case reasonAllIdle:
+		return all + " weight 0: IPVS begins no new connections to it"
+	case reasonOverload:
+		all += " as many connections as the upper threshold allows"
+		if v.Idle > 0 {
+			all += ", or weight 0 (" + strconv.Itoa(v.Idle) + ")"
+		}
+		return all
+	}
+	return to + " has no destination on this node"
+}
+
+// later says how long after a refusal it was read.
+func (v *VirtualState) later(refused uint64) string {
+	if v.At == 0 {
+		return "about then"
+	}
+	return lapse(since(refused, v.At)) + " after"
+}
+
+// words count the real servers, for a note.
+func (v *VirtualState) words(to string) string {
+	switch {
+	case v.Absent:
+		return "no service " + to
+	case v.Destinations <= 0:
+		return "no destination"
+	}
+	s := plural(v.Destinations, "destination")
+	if v.Idle > 0 {
+		s += ", " + strconv.Itoa(v.Idle) + " of weight 0"
+	}
+	if v.Full > 0 {
+		s += ", " + strconv.Itoa(v.Full) + " at the upper threshold"
+	}
+	return s
+}
+
+// virtualAsk is a question about a refusal, and the words that its answer takes
+// the place of.
+type virtualAsk struct {
+	query       VirtualQuery
+	to, generic string // in the summary
+}
+
+// virtual says why IPVS had no real server for a packet, where its table tells, or
+// leaves it to be asked later.
+func (b *builder) virtual(e *ending, hops []hop) {
+	last := &hops[len(hops)-1]
+	if last.hdr == nil || !hasPorts(last.hdr) {
 		return
 	}
-	f, ok := VirtualOf(b.s.names, h.netns, h.hdr.Dst.String(), h.hdr.DstPort, h.hdr.Proto)
-	if !ok || f.Destinations <= 0 || f.Idle+f.Full < f.Destinations {
-		return
+	q := VirtualQuery{Time: last.time, Netns: last.netns, Service: netip.AddrPortFrom(last.hdr.Dst, last.hdr.DstPort), Proto: last.hdr.Proto}
+	for i := len(hops) - 1; i >= 0 && hops[i].netns == last.netns; i-- {
+		if hops[i].station == StationIPVSLeave {
+			q.Time = hops[i].time
+			break
+		}
 	}
-	to := dstWords(h.hdr)
-	if f.Idle == f.Destinations {
-		e.reason = "all-weights-zero"
-		e.say = allOf(f.Destinations, "the only destination of "+to+" has", "destinations of "+to+" have") + " weight 0: IPVS begins no new connections to it"
-		return
+	to := dstWords(last.hdr)
+	f, ok := VirtualOf(b.s.names, &q)
+	switch {
+	case f.Pending:
+		e.ask = &virtualAsk{q, to, e.say}
+	case ok:
+		e.reason, e.say, e.note = f.why(q.Time, to)
 	}
-	e.reason = "overload"
-	e.say = allOf(f.Destinations, "the only destination of "+to+" has", "destinations of "+to+" have") + " as many connections as the upper threshold allows"
-	if f.Idle > 0 {
-		e.say += ", or weight 0 (" + strconv.Itoa(f.Idle) + ")"
+}
+
+// answer implements question.
+func (a *virtualAsk) answer(n Names, t *Traversal) bool {
+	f, ok := VirtualOf(n, &a.query)
+	if ok && !f.Pending {
+		reason, say, note := f.why(a.query.Time, a.to)
+		a.tell(t, reason, say, note)
+	}
+	return !f.Pending
+}
+
+// unanswered implements question.
+func (a *virtualAsk) unanswered(t *Traversal) {
+	a.tell(t, reasonNoDestination, noneChosen(a.to), "IPVS's table was not read in time to say why")
+}
+
+// tell puts into a traversal why IPVS refused it.
+func (a *virtualAsk) tell(t *Traversal, reason, say, note string) {
+	t.Reason, t.Summary = reason, strings.Replace(t.Summary, a.generic, say, 1)
+	if note != "" {
+		t.Notes = append(t.Notes, note)
 	}
 }
 

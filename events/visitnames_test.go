@@ -2,7 +2,10 @@
 
 package events
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // byAddress knows whose a namespace is once it has been asked for a device in it,
 // as where only the API server tells which pod has which address.
@@ -37,5 +40,8 @@ func TestFirstVisitNamed(t *testing.T) {
 		if want := l.spaces[v.Netns].Pod; v.Pod != want {
 			t.Errorf("the visit to %s is to pod %q, want %q", v.Name, v.Pod, want)
 		}
+	}
+	if want := "delivered to default/"; !strings.Contains(out[0].Summary, want) {
+		t.Errorf("it is said to be %s, want %s…", out[0].Summary, want)
 	}
 }

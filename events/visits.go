@@ -7,8 +7,8 @@ import "slices"
 // stay is a maximal run of hops in one namespace, from lo to hi (exclusive).
 type stay struct{ lo, hi int }
 
-func stays(hops []hop) []stay {
-	var all []stay
+// stays appends those of some hops to all.
+func stays(all []stay, hops []hop) []stay {
 	for i := range hops {
 		if i == 0 || hops[i].netns != hops[i-1].netns {
 			all = append(all, stay{lo: i})
@@ -21,7 +21,8 @@ func stays(hops []hop) []stay {
 // visits turns a run into visits and counts them. e is how the run ended by
 // the evidence, whether complete or not.
 func (b *builder) visits(r *run, e *ending) []Visit {
-	all := stays(r.hops)
+	b.stays = stays(b.stays[:0], r.hops)
+	all := b.stays
 	visits := make([]Visit, 0, len(all))
 	start := r.hops[0].time
 	hooks := b.hookVisits(r.hops, start)
@@ -215,7 +216,7 @@ type way struct {
 // devices names the devices of a visit in the order in which they were met.
 // A device that a packet comes in by and goes out by again is named twice.
 func (b *builder) devices(hops []hop, bridged bool) []string {
-	var ways []way
+	ways := make([]way, 0, 8)
 	add := func(ifindex uint32, out bool) {
 		if n := len(ways); ifindex == 0 || (n > 0 && ways[n-1].ifindex == ifindex && (ways[n-1].out || !out)) {
 			return
@@ -260,7 +261,11 @@ func dataLink(visits []Visit) []string {
 			nodes = append(nodes, v.Name)
 		}
 	}
-	link := []string{}
+	n := 0
+	for i := range visits {
+		n += max(1, len(visits[i].Devices))
+	}
+	link := make([]string, 0, n)
 	for i := range visits {
 		v := &visits[i]
 		if v.Kind == KindNetwork {
@@ -284,7 +289,11 @@ func (b *builder) hookVisits(hops []hop, start uint64) []HookVisit {
 	for i := range hops {
 		h, v := &hops[i], &list[i]
 		v.Hook, v.NS, v.Detail, v.Station = b.s.hookName(h.hook), since(start, h.time), b.detail(h), h.station
-		if h.ifindex != 0 {
+		switch {
+		case h.ifindex == 0:
+		case i > 0 && h.ifindex == hops[i-1].ifindex && h.netns == hops[i-1].netns:
+			v.Device = list[i-1].Device
+		default:
 			v.Device = b.deviceName(h.netns, h.ifindex)
 		}
 		if v.Detail == "" && i > 0 && h.hdr != nil && hops[i-1].hdr != nil && h.hdr != hops[i-1].hdr && h.hdr.Tuple != hops[i-1].hdr.Tuple {
@@ -310,6 +319,9 @@ func (b *builder) detail(h *hop) string {
 		case 0: // not said
 			return ""
 		case nfprotoBridge:
+			if int(h.b) < len(bridgeChainNames) {
+				return bridgeChainNames[h.b]
+			}
 			return "bridge " + hookWords(int(h.b))
 		}
 		return hookWords(int(h.b))

@@ -49,7 +49,7 @@ func ProtoName(p uint8) string {
 func flagWords(flags uint8) string {
 	const order = "SFRPAUEC"
 	bits := [...]uint8{1, 0, 2, 3, 4, 5, 6, 7}
-	var b []byte
+	b := make([]byte, 0, len(order))
 	for i, bit := range bits {
 		if flags>>bit&1 != 0 {
 			b = append(b, order[i])
@@ -84,7 +84,12 @@ func tupleWords(t Tuple, ports bool) string {
 	if !ports {
 		return t.Src.String() + "→" + t.Dst.String()
 	}
-	return netip.AddrPortFrom(t.Src, t.SrcPort).String() + "→" + netip.AddrPortFrom(t.Dst, t.DstPort).String()
+	if !t.Src.IsValid() || !t.Dst.IsValid() { // of which AppendTo says nothing
+		return netip.AddrPortFrom(t.Src, t.SrcPort).String() + "→" + netip.AddrPortFrom(t.Dst, t.DstPort).String()
+	}
+	b := netip.AddrPortFrom(t.Src, t.SrcPort).AppendTo(make([]byte, 0, 128))
+	b = append(b, "→"...)
+	return string(netip.AddrPortFrom(t.Dst, t.DstPort).AppendTo(b))
 }
 
 // isICMPError says whether a packet is an ICMP error rather than a question
@@ -138,6 +143,9 @@ func icmpWords(h *Header) string {
 // chainNames are the netfilter hooks, as NF_INET_* numbers them.
 var chainNames = [...]string{"PREROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POSTROUTING", "INGRESS"}
 
+// bridgeChainNames are those of the first few for frames on a bridge: they come often.
+var bridgeChainNames = [...]string{"bridge PREROUTING", "bridge LOCAL_IN", "bridge FORWARD", "bridge LOCAL_OUT", "bridge POSTROUTING"}
+
 func hookWords(nfhook int) string {
 	if nfhook >= 0 && nfhook < len(chainNames) {
 		return chainNames[nfhook]
@@ -187,7 +195,7 @@ func processWords(p process) string {
 	if p.pid == 0 {
 		return p.comm
 	}
-	return fmt.Sprintf("%s %d", p.comm, p.pid)
+	return p.comm + " " + strconv.FormatUint(uint64(p.pid), 10)
 }
 
 // stackWords writes a count of stacks: 1 stack, 1.5 stacks.
@@ -248,8 +256,11 @@ func (s *Stitcher) deviceName(netns, ifindex uint32) string {
 	if d, ok := s.names.Device(netns, ifindex); ok && d.Name != "" {
 		return d.Name
 	}
-	return "if" + strconv.FormatUint(uint64(ifindex), 10)
+	return namelessDevice(ifindex)
 }
+
+// namelessDevice is what a device is called of which the name is not known.
+func namelessDevice(ifindex uint32) string { return "if" + strconv.FormatUint(uint64(ifindex), 10) }
 
 // dropReason names a drop reason; "" where the kernel gives none.
 func (s *Stitcher) dropReason(reason uint32) string {

@@ -174,8 +174,8 @@ func (n *Names) Service(ip string, port uint16, proto uint8, node string) (event
 }
 
 // Virtual implements events.VirtualNames, by the run's own names.
-func (n *Names) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
-	return events.VirtualOf(n.Names, netns, ip, port, proto)
+func (n *Names) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
+	return events.VirtualOf(n.Names, q)
 }
 
 // PodOfProcess returns the pod, NAMESPACE/NAME, of a process in the node's

@@ -55,7 +55,10 @@ func (k *kernel) plan(r *row) (how string, res *resolved, ctx handover, err erro
 		res, err = resolveBTF(r, params)
 		return "tp_btf", res, contextArray, err
 	}
-	symbols := k.symbols.Load()
+	symbols, err := k.known()
+	if err != nil {
+		return "", nil, 0, err
+	}
 	if _, instead := symbols.find(r.unless); instead {
 		return "", nil, 0, fmt.Errorf("%w: %s serves instead", errAbsent, r.unless)
 	}
@@ -143,7 +146,9 @@ func programName(hook string) string {
 func (l *loader) attach(h *hook) error {
 	how, res, err := l.load(h)
 	if err == nil && how != "tc" { // devices come and go; tc.go attaches to each
-		err = h.attach(how)
+		if err = l.step("attach " + h.row.name); err == nil {
+			err = h.attach(how)
+		}
 	}
 	if err != nil && how == "fentry" && res != nil {
 		// A function may have BTF and still refuse a trampoline: one with more
@@ -181,7 +186,11 @@ func (l *loader) loadAs(h *hook, how string, res *resolved, ctx handover) error 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.close()
-	prog, err := l.program(h, how, res, ctx)
+	err := l.step("load " + h.row.name)
+	var prog *ebpf.Program
+	if err == nil {
+		prog, err = l.program(h, how, res, ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("load %s: %w", h.row.name, err)
 	}
@@ -255,6 +264,7 @@ func (l *loader) attachAll(hooks []*hook) error {
 
 // loader is what all hooks of a run share while they are loaded.
 type loader struct {
+	step      func(what string) error // see Config
 	kernel    *kernel
 	spec      *ebpf.CollectionSpec
 	maps      map[string]*ebpf.Map

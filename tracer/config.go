@@ -64,6 +64,10 @@ type Config struct {
 	// Poll is how often rings are looked at when nothing wakes the reader;
 	// 0 means 50 ms.
 	Poll time.Duration
+
+	// step is called before each thing that may fail while hooks are attached, by
+	// several goroutines, and its error is taken for that thing's; nil: nothing is.
+	step func(what string) error
 }
 
 // MaxSnapLen bounds Config.SnapLen: no packet is longer, but for those that only
@@ -116,6 +120,9 @@ func (c *Config) validate() error {
 	}
 	if c.Warn == nil {
 		c.Warn = func(string) {}
+	}
+	if c.step == nil {
+		c.step = func(string) error { return nil }
 	}
 	return nil
 }

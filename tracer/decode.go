@@ -82,6 +82,9 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 	return nil
 }
 
+// nfMarkRead is NF_MARK_READ of wire.h.
+const nfMarkRead = 1 << 16
+
 // data reads what a hook adds, by the station it stands for.
 func (d *decoder) data(station events.Station, b []byte, e *events.Event) {
 	first := le.Uint64(b)
@@ -92,6 +95,9 @@ func (d *decoder) data(station events.Station, b []byte, e *events.Event) {
 		copy(e.Socket.Comm[:], b[8:24])
 	case events.StationNetfilter, events.StationTable, events.StationIPVSIn:
 		e.NFFamily, e.NFHook = uint8(first), uint8(first>>8)
+		if first&nfMarkRead != 0 {
+			e.NFMark = events.MarkTold | first>>32
+		}
 	case events.StationVerdict, events.StationRouteError, events.StationBridgeForward:
 		e.Ret = int32(first)
 	case events.StationICMPSend:

@@ -91,6 +91,7 @@ func TestDecodeData(t *testing.T) {
 		{events.StationRawIn, socket, events.Event{Socket: wantSocket}},
 		{events.StationNetfilter, []byte{2, 3}, events.Event{NFFamily: 2, NFHook: 3}},
 		{events.StationTable, []byte{10, 1}, events.Event{NFFamily: 10, NFHook: 1}},
+		{events.StationTable, []byte{10, 1, 1, 0, 0, 0x40, 0, 0x80}, events.Event{NFFamily: 10, NFHook: 1, NFMark: events.MarkTold | 0x80004000}},
 		{events.StationVerdict, []byte{0xff, 0xff, 0xff, 0xff}, events.Event{Ret: -1}},
 		{events.StationICMPSend, []byte{3, 1}, events.Event{ICMPType: 3, ICMPCode: 1}},
 		{events.StationDrop, []byte{7, 0, 1, 0, 0, 0, 0, 0, 0xf0, 0, 0, 0x81, 0xff, 0xff, 0xff, 0xff},

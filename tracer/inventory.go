@@ -20,7 +20,7 @@ import (
 
 // inventory knows this node: its namespaces, devices and processes. It answers
 // from memory and is refreshed in the background when an event shows something
-// unknown. What has vanished is remembered, since its packets are still told of.
+// unknown. What has vanished is remembered for a while, see gone.
 type inventory struct {
 	kernel   *kernel
 	file     *events.NamesFile // nil: none
@@ -45,6 +45,10 @@ type snapshot struct {
 	paths      map[uint32]string // a file that opens the namespace
 	devices    map[deviceKey]device
 	processes  map[uint32]process
+
+	// Of namespaces and devices, those that have vanished.
+	goneNamespaces gone[uint32]
+	goneDevices    gone[deviceKey]
 }
 
 type deviceKey struct{ netns, ifindex uint32 }
@@ -180,19 +184,42 @@ func (inv *inventory) refresh() {
 			s.namespaces[inode] = ns
 		}
 	}
-	for inode, ns := range old.namespaces {
-		if _, ok := s.namespaces[inode]; !ok {
-			s.namespaces[inode] = ns
-		}
-	}
-	for key, dev := range old.devices {
-		if _, ok := s.devices[key]; !ok {
-			dev.gone = dev.gone || !unread[key.netns]
-			s.devices[key] = dev
-		}
-	}
+	s.remember(old, unread)
 	inv.findWanted(s)
 	inv.now.Store(s)
+}
+
+// remember takes over from an older snapshot what has vanished since, but for devices
+// of namespaces that could not be read: those may be there.
+func (s *snapshot) remember(old *snapshot, unread map[uint32]bool) {
+	now := time.Now()
+	var namespaces []uint32
+	for inode := range old.namespaces {
+		if _, ok := s.namespaces[inode]; !ok {
+			namespaces = append(namespaces, inode)
+		}
+	}
+	s.goneNamespaces = old.goneNamespaces.next(namespaces, now)
+	for inode := range s.goneNamespaces {
+		s.namespaces[inode] = old.namespaces[inode]
+	}
+	var devices []deviceKey
+	for key, dev := range old.devices {
+		if _, ok := s.devices[key]; ok {
+			continue
+		}
+		if unread[key.netns] {
+			s.devices[key] = dev
+			continue
+		}
+		devices = append(devices, key)
+	}
+	s.goneDevices = old.goneDevices.next(devices, now)
+	for key := range s.goneDevices {
+		dev := old.devices[key]
+		dev.gone = true
+		s.devices[key] = dev
+	}
 }
 
 // findWanted looks for the processes of sockets that events named.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,9 @@ import (
 // kernel answers what the running kernel has: symbols and types.
 type kernel struct {
 	release string
+	// symbols is nil until readSymbols has come to its end, see known.
 	symbols atomic.Pointer[symbols]
+	first   func() (*symbols, error)
 	// asked is when symbolAt last looked for new modules, by the monotonic clock;
 	// modules are those that it found then.
 	asked   atomic.Uint64
@@ -32,17 +35,34 @@ type kernel struct {
 // errNoBTF says that the kernel describes no types.
 var errNoBTF = errors.New("the kernel has no BTF (/sys/kernel/btf/vmlinux)")
 
+// startKernel reads the types. The symbols take the kernel 0.1 s or more to write
+// down: they are read meanwhile, and known waits for them.
+func startKernel() (*kernel, error) {
+	k := &kernel{release: release(), first: sync.OnceValues(readSymbols)}
+	go k.first()
+	return k, k.readTypes()
+}
+
 func readKernel() (*kernel, error) {
-	k := &kernel{release: release()}
-	if err := k.readTypes(); err != nil {
-		return nil, err
-	}
-	symbols, err := readSymbols()
+	k, err := startKernel()
 	if err != nil {
 		return nil, err
 	}
-	k.symbols.Store(symbols)
-	return k, nil
+	_, err = k.known()
+	return k, err
+}
+
+// known returns the symbols, which it waits for.
+func (k *kernel) known() (*symbols, error) {
+	if s := k.symbols.Load(); s != nil {
+		return s, nil
+	}
+	s, err := k.first()
+	if err != nil {
+		return nil, err
+	}
+	k.symbols.CompareAndSwap(nil, s)
+	return k.symbols.Load(), nil
 }
 
 // symbolAgain is how often symbolAt looks for modules that are new.

@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,19 +73,17 @@ func (r *run) hookName(e *events.Event) string {
 
 // packets sorts the events so far by packet, in the order of their beginning.
 func (r *run) packets() [][]events.Event {
-	var order []uint64
 	by := map[uint64][]events.Event{}
 	for _, e := range r.seen() {
-		if by[e.Packet] == nil {
-			order = append(order, e.Packet)
-		}
 		by[e.Packet] = append(by[e.Packet], e)
 	}
 	var out [][]events.Event
-	for _, id := range order {
-		slices.SortFunc(by[id], func(x, y events.Event) int { return int(x.Seq) - int(y.Seq) })
-		out = append(out, by[id])
+	for _, list := range by {
+		slices.SortFunc(list, func(x, y events.Event) int { return int(x.Seq) - int(y.Seq) })
+		out = append(out, list)
 	}
+	// The rings of several CPUs are read one after the other.
+	slices.SortFunc(out, func(x, y []events.Event) int { return cmp.Compare(x[0].Time, y[0].Time) })
 	return out
 }
 

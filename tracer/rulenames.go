@@ -20,7 +20,11 @@ import (
 const (
 	// rulesFresh is how old rules may be at a drop, and how often at most they are
 	// read for one namespace, in ns.
-	rulesFresh    = uint64(10 * time.Second)
+	rulesFresh = uint64(10 * time.Second)
+	// masqueradeFresh is the same for a masquerade, of which there may be many at any
+	// time: nobody waits for what failed.
+	masqueradeFresh = uint64(time.Minute)
+
 	maxRuleSpaces = 64
 	maxRuleBytes  = 128 << 20 // as the tools listed them, of all namespaces
 	// walkLimit bounds the rules looked at for one packet, secondLimit those of
@@ -29,7 +33,15 @@ const (
 	secondLimit = 1 << 20
 )
 
-// ruleNames answers which rule dropped a packet. It is asked by the goroutine that
+// fresh is how old rules may be at what is asked about, in ns.
+func fresh(q *events.RuleQuery) uint64 {
+	if q.Masquerade {
+		return masqueradeFresh
+	}
+	return rulesFresh
+}
+
+// ruleNames answers which rule dropped or masqueraded a packet. It is asked by the goroutine that
 // reads the rings, and reads rules in one of its own.
 type ruleNames struct {
 	read  func(ctx context.Context, path string) readResult
@@ -79,9 +91,9 @@ func (inv *inventory) addrsOf(netns uint32) (out []netip.Addr) {
 	return out
 }
 
-// want has the rules of a namespace read, unless they were young enough at a time.
-// It returns what is known of them by now.
-func (n *ruleNames) want(netns uint32, time uint64) *ruleSpace {
+// want has the rules of a namespace read, unless they were no older than may at a
+// time. It returns what is known of them by now.
+func (n *ruleNames) want(netns uint32, time, may uint64) *ruleSpace {
 	if i := slices.Index(n.queue, netns); i > 0 {
 		n.queue = slices.Insert(slices.Delete(n.queue, i, i+1), 0, netns) // before those of which nobody needs to know
 	}
@@ -95,7 +107,7 @@ func (n *ruleNames) want(netns uint32, time uint64) *ruleSpace {
 	}
 	now := n.now()
 	s.used = now
-	old := s.at == 0 || s.at+rulesFresh < time
+	old := s.at == 0 || s.at+may < time
 	if old && !s.waiting && (s.tried == 0 || now-s.tried >= rulesFresh) {
 		s.tried, s.waiting = now, true
 		n.queue = slices.Insert(n.queue, 0, netns)
@@ -111,7 +123,7 @@ func (n *ruleNames) want(netns uint32, time uint64) *ruleSpace {
 func (n *ruleNames) dropped(netns uint32, time uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.want(netns, time)
+	n.want(netns, time, rulesFresh)
 }
 
 // evict forgets the namespace that was not asked about for longest.
@@ -197,7 +209,7 @@ func (n *ruleNames) bytes() int {
 func (n *ruleNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.want(q.Netns, q.Time)
+	s := n.want(q.Netns, q.Time, fresh(q))
 	switch {
 	case s == nil:
 		return events.RuleFacts{}, false
@@ -226,7 +238,7 @@ func (n *ruleNames) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {
 	case !ok:
 	case missing != nil && f.Sure:
 		f.Sure, f.Why = false, "not all rules could be read"
-	case s.at+rulesFresh < q.Time && f.Sure:
+	case s.at+fresh(q) < q.Time && f.Sure:
 		f.Sure, f.Why = false, "the rules were read "+time.Duration(f.AgeNS).Round(time.Second).String()+" before"
 	}
 	return f, ok
@@ -238,7 +250,7 @@ func (n *ruleNames) complain(err error) {
 		return
 	}
 	n.warned = true
-	text := "which rule dropped a packet is not known: " + short(err)
+	text := "which rule dropped or masqueraded a packet is not known: " + short(err)
 	if errors.Is(err, errToolMissing) {
 		text += "; install nftables, iptables and ipset where stackhop runs to have rules named"
 	}

@@ -70,11 +70,17 @@ func (l *library) readText(_ context.Context, path string) readResult {
 	return r
 }
 
+// dropped is the question about a packet to a port.
+func dropped(time uint64, netns uint32, port uint16) *events.RuleQuery {
+	q := &events.RuleQuery{Time: time, Netns: netns, Family: 2, Hook: 1, Engine: events.EngineIPTables, CTState: events.CTStateNew}
+	q.Header.Tuple = events.Tuple{Src: netip.MustParseAddr("10.0.0.9"), Dst: netip.MustParseAddr("10.0.0.1"), SrcPort: 4000, DstPort: port, Proto: 6}
+	return q
+}
+
 // ask asks until the answer is there.
 func (l *library) ask(t *testing.T, netns uint32, port uint16) (f events.RuleFacts, ok bool) {
 	t.Helper()
-	q := &events.RuleQuery{Time: l.now(), Netns: netns, Family: 2, Hook: 1, Engine: events.EngineIPTables, CTState: events.CTStateNew}
-	q.Header.Tuple = events.Tuple{Src: netip.MustParseAddr("10.0.0.9"), Dst: netip.MustParseAddr("10.0.0.1"), SrcPort: 4000, DstPort: port, Proto: 6}
+	q := dropped(l.now(), netns, port)
 	eventually(t, "the rules are read", func() bool {
 		f, ok = l.Rule(q)
 		return !f.Pending
@@ -120,6 +126,31 @@ func TestRulesRead(t *testing.T) {
 	}
 	if f, ok := l.ask(t, 7, 81); !ok || !f.Sure {
 		t.Errorf("the new rule: %+v, %v", f, ok)
+	}
+	if got := l.list(); got != "/ns/7 /ns/7" {
+		t.Errorf("read: %s", got)
+	}
+}
+
+// TestRulesReadForMasquerade: a masquerade does with rules that are a minute old:
+// nothing failed.
+func TestRulesReadForMasquerade(t *testing.T) {
+	l := newLibrary(t)
+	l.change(func() { l.rules["/ns/7"] = "-A INPUT -p tcp -m tcp --dport 80 -j SNAT --to-source 10.0.0.1" })
+	ask := func() (f events.RuleFacts, ok bool) {
+		q := dropped(l.now(), 7, 80)
+		q.Masquerade = true
+		eventually(t, "the rules are read", func() bool {
+			f, ok = l.Rule(q)
+			return !f.Pending
+		})
+		return f, ok
+	}
+	for _, passed := range []time.Duration{0, 59 * time.Second, 2 * time.Second} {
+		l.pass(passed)
+		if f, ok := ask(); !ok || !f.Sure || f.Chain != "INPUT" {
+			t.Errorf("after %v: %+v, %v", passed, f, ok)
+		}
 	}
 	if got := l.list(); got != "/ns/7 /ns/7" {
 		t.Errorf("read: %s", got)

@@ -47,9 +47,9 @@ const (
 	tcPatience = time.Second
 )
 
-// attachTC attaches to the devices that there are. Without tc hooks a run is
-// poorer, and goes on.
-func (t *Tracer) attachTC() {
+// startTC begins to attach to the devices that there are, and returns what is closed
+// when that is done. Without tc hooks a run is poorer, and goes on: it is nil then.
+func (t *Tracer) startTC() <-chan struct{} {
 	a := &tcAttacher{warn: t.cfg.Warn, attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
@@ -62,7 +62,7 @@ func (t *Tracer) attachTC() {
 		}
 	}
 	if a.ingress == nil || a.egress == nil {
-		return
+		return nil
 	}
 	a.how = "tcx"
 	if !haveTCX(a.ingress.prog) {
@@ -71,8 +71,7 @@ func (t *Tracer) attachTC() {
 		if a.cleaner, err = startCleaner(); err != nil {
 			a.ingress.absentTC(err)
 			a.egress.absentTC(err)
-			t.cfg.Warn(fmt.Sprintf("tc hooks are left out: %v", err))
-			return
+			return nil // setUp warns of what is absent
 		}
 	}
 	a.ingress.how, a.egress.how = a.how, a.how
@@ -83,14 +82,23 @@ func (t *Tracer) attachTC() {
 		defer close(first)
 		a.update(a.ctx, devices)
 	}()
+	return first
+}
+
+// awaitTC waits for what startTC has begun, with many devices only for a moment.
+func (t *Tracer) awaitTC(first <-chan struct{}) {
+	if first == nil {
+		return
+	}
+	devices := len(t.names.now.Load().devices)
 	var patience <-chan time.Time
-	if len(devices.devices) > fewDevices {
+	if devices > fewDevices {
 		patience = time.After(tcPatience)
 	}
 	select {
 	case <-first:
 	case <-patience:
-		a.warn(fmt.Sprintf("there are %d devices: on some of them tc_ingress and tc_egress are attached while packets are followed already", len(devices.devices)))
+		t.tc.warn(fmt.Sprintf("there are %d devices: on some of them tc_ingress and tc_egress are attached while packets are followed already", devices))
 	}
 }
 

@@ -55,7 +55,7 @@ func New(cfg Config) (*Tracer, error) {
 	if err := checkPrivilege(); err != nil {
 		return nil, err
 	}
-	k, err := readKernel()
+	k, err := startKernel()
 	if err != nil {
 		return nil, err
 	}
@@ -85,27 +85,64 @@ func New(cfg Config) (*Tracer, error) {
 }
 
 func (t *Tracer) setUp() error {
-	// 5.10 counts BPF memory against the limit for locked memory.
+	for _, s := range []struct {
+		name string
+		do   func() error
+	}{
+		// 5.10 counts BPF memory against the limit for locked memory.
+		{"raise the limit for locked memory", raiseMemlock},
+		{"read devices and namespaces", t.readNames},
+		{"create maps", t.load},
+		{"tell the kernel of sets", t.updateTargets},
+		{"attach", t.attachHooks},
+		{"read the kernel's symbols", func() error { _, err := t.kernel.known(); return err }},
+		{"tell the kernel of services", t.updateVia},
+	} {
+		if err := t.cfg.step(s.name); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func raiseMemlock() error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise the limit for locked memory: %w", err)
 	}
-	var err error
-	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err != nil {
+	return nil
+}
+
+func (t *Tracer) readNames() (err error) {
+	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err == nil {
+		t.names.rules = newRuleNames(t.names, t.cfg.Warn)
+	}
+	return err
+}
+
+// attachHooks attaches to devices, which waits for the kernel rather than for a CPU,
+// while the programs of all other hooks are loaded.
+func (t *Tracer) attachHooks() error {
+	var onDevices, others []*hook
+	for _, h := range t.wanted() {
+		if h.row.at == onTC {
+			onDevices = append(onDevices, h)
+		} else {
+			others = append(others, h)
+		}
+	}
+	if err := t.loader.attachAll(onDevices); err != nil {
 		return err
 	}
-	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
-	if err := t.load(); err != nil {
-		return err
-	}
-	if err := t.updateTargets(); err != nil {
-		return err
-	}
-	if err := t.loader.attachAll(t.wanted()); err != nil {
+	tc := t.startTC()
+	if err := t.loader.attachAll(others); err != nil {
 		return err
 	}
 	t.warnOfFailures()
-	t.attachTC()
-	return t.updateVia()
+	t.awaitTC(tc)
+	return nil
 }
 
 // warnOfFailures tells of hooks that this kernel has and that could not be
@@ -183,7 +220,10 @@ func (t *Tracer) load() error {
 		return fmt.Errorf("create maps: %w", err)
 	}
 	t.state = state{coll: coll}
-	t.loader = &loader{kernel: t.kernel, spec: spec, maps: coll.Maps, selection: selection}
+	t.loader = &loader{step: t.cfg.step, kernel: t.kernel, spec: spec, maps: coll.Maps, selection: selection}
+	if err := t.cfg.step("create rings"); err != nil {
+		return fmt.Errorf("create rings: %w", err)
+	}
 	t.rings, err = newRings(coll.Maps[bpf.MapRings], online, t.cfg.RingBytes)
 	return err
 }
@@ -315,6 +355,16 @@ func (t *Tracer) Stats() Stats {
 	return s
 }
 
+// Missed is how many events have been lost between the hooks and the Sink so far. It
+// is cheaper than Stats and may be called at the same times.
+func (t *Tracer) Missed() uint64 {
+	kernelStats, err := t.state.stats()
+	if err != nil {
+		return t.malformed // Stats warns of it
+	}
+	return kernelStats.LostRing + t.malformed
+}
+
 // Close detaches everything. It may be called more than once.
 func (t *Tracer) Close() error {
 	t.update.Lock()
@@ -357,29 +407,6 @@ func (t *Tracer) notRun() (n uint64) {
 		}
 	}
 	return n
-}
-
-// fewTrampolines are taken away while the user waits.
-const fewTrampolines = 8
-
-// detach closes all hooks, or leaves those that take long to another process.
-func (t *Tracer) detach() {
-	var slow []int
-	for _, h := range t.hooks {
-		if l, ok := h.link.(interface{ FD() int }); ok && (h.how == "fentry" || h.how == "fexit") {
-			slow = append(slow, l.FD())
-		}
-	}
-	if len(slow) > fewTrampolines {
-		if err := detachLater(slow); err != nil {
-			t.cfg.Warn(err.Error()) // then it takes as long as it takes
-		}
-	}
-	var wg sync.WaitGroup
-	for _, h := range t.hooks {
-		wg.Go(h.close)
-	}
-	wg.Wait()
 }
 
 // checkPrivilege refuses early what the kernel would refuse late and unclearly.

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -69,7 +70,7 @@ func run(sys *system, args []string) int {
 // say writes a message to standard error.
 func (a *app) say(format string, args ...any) {
 	// Nobody is left to be told if standard error is gone.
-	_, _ = fmt.Fprintf(a.errw, "stackhop: "+format+"\n", args...)
+	_, _ = io.WriteString(a.errw, events.SafeMessage("stackhop: "+fmt.Sprintf(format, args...))+"\n")
 }
 
 // programName is the name to show in help texts: kubectl runs a plugin under

@@ -24,14 +24,17 @@ type capture struct {
 }
 
 // newCapture creates the file of a capture; nil if there is no path. A file or
-// symbolic link that is already there is refused.
-func newCapture(path string) (*capture, error) {
+// symbolic link that is already there is refused. own gives it to who called.
+func newCapture(path string, own func(*os.File) error) (*capture, error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // no path, no capture
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("--capture: %w", err)
+	}
+	if err := own(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("--capture: %w", err), f.Close(), os.Remove(path))
 	}
 	return &capture{file: f, limit: maxCaptured}, nil
 }

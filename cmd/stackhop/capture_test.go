@@ -72,7 +72,7 @@ func TestCaptureWithoutTracer(t *testing.T) {
 // TestCaptureLimit: what does not fit is counted, and told.
 func TestCaptureLimit(t *testing.T) {
 	w := newWorld(t)
-	c, err := newCapture(filepath.Join(t.TempDir(), "case.jsonl"))
+	c, err := newCapture(filepath.Join(t.TempDir(), "case.jsonl"), func(*os.File) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

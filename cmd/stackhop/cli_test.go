@@ -85,6 +85,7 @@ func (f *fakeTracer) Names() events.Names           { return f.capture.Names }
 func (f *fakeTracer) Wall(mono uint64) time.Time    { return time.Unix(1767366245, int64(mono)) }
 func (f *fakeTracer) HasFunctions() bool            { return f.hasFunctions }
 func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
+func (f *fakeTracer) Missed() uint64                { return f.stats.Lost["ring"] }
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
 func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
 func (f *fakeTracer) Now() tracer.ClockPair {
@@ -117,7 +118,7 @@ type world struct {
 // scripted is the capture of case 6, case 7, and the answer to case 7.
 const scripted = "script-case6-and-7"
 
-func readCapture(t *testing.T, name string) *events.Capture {
+func readCapture(t testing.TB, name string) *events.Capture {
 	t.Helper()
 	f, err := os.Open(filepath.Join("..", "..", "events", "testdata", "captures", name+".jsonl"))
 	if err != nil {
@@ -131,13 +132,13 @@ func readCapture(t *testing.T, name string) *events.Capture {
 	return c
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return newWorldOf(t, readCapture(t, scripted))
 }
 
 // newWorldOf is a world in which a capture happens.
-func newWorldOf(t *testing.T, c *events.Capture) *world {
+func newWorldOf(t testing.TB, c *events.Capture) *world {
 	t.Helper()
 	w := &world{signals: make(chan os.Signal, 2), exited: make(chan int, 1)}
 	w.tr = &fakeTracer{
@@ -148,8 +149,8 @@ func newWorldOf(t *testing.T, c *events.Capture) *world {
 		stdin: strings.NewReader(""), stdout: &w.stdout, stderr: &w.stderr,
 		getenv:   func(string) string { return "" },
 		hostname: func() (string, error) { return "host", nil }, kernelRelease: func() string { return "6.12.0-test" },
-		bootID:  func() (string, error) { return "5ca1ab1e-0000-4000-8000-000000000001", nil },
-		own:     func(*os.File) error { return nil },
+		bootID: func() (string, error) { return "5ca1ab1e-0000-4000-8000-000000000001", nil },
+		own:    func(*os.File) error { return nil }, ownConnections: func() []events.Tuple { return nil },
 		signals: func() (<-chan os.Signal, func()) { return w.signals, func() {} },
 		exit:    func(code int) { w.exited <- code },
 		newTracer: func(cfg tracer.Config) (liveTracer, error) {

@@ -23,6 +23,14 @@ const (
 	collectEvery   = uint64(time.Second)
 )
 
+// Nobody waits beside a replay, which makes garbage as fast as it can: there may be
+// more of it.
+const (
+	leastOffline   = 100      // percent
+	mostOffline    = 800      // percent
+	garbageOffline = 64 << 20 // bytes
+)
+
 // gcPercent is debug.SetGCPercent's for so many bytes that live.
 func gcPercent(live uint64) int {
 	if live == 0 {
@@ -32,9 +40,15 @@ func gcPercent(live uint64) int {
 	return int(min(max(100*room/live, leastPercent), mostPercent)) //nolint:gosec // bounded
 }
 
+// gcOffline is the same for a replay.
+func gcOffline(live uint64) int {
+	return int(min(max(100*garbageOffline/max(live, 1), leastOffline), mostOffline)) //nolint:gosec // bounded
+}
+
 // collecting keeps the collector's pace in step with what lives.
 type collecting struct {
-	next    uint64 // ns
+	pace    func(live uint64) int // nil: gcPercent
+	next    uint64                // ns
 	percent int
 	sample  [1]metrics.Sample
 }
@@ -51,7 +65,11 @@ func (c *collecting) tick(now uint64) {
 		return
 	}
 	// Setting it stops everybody for a moment.
-	if p := gcPercent(c.sample[0].Value.Uint64()); p > c.percent+c.percent/8 || p < c.percent-c.percent/8 {
+	pace := c.pace
+	if pace == nil {
+		pace = gcPercent
+	}
+	if p := pace(c.sample[0].Value.Uint64()); p > c.percent+c.percent/8 || p < c.percent-c.percent/8 {
 		c.percent = p
 		debug.SetGCPercent(p)
 	}

@@ -15,6 +15,14 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
+func TestGCOffline(t *testing.T) {
+	for live, want := range map[uint64]int{0: 800, 1 << 20: 800, 8 << 20: 800, 16 << 20: 400, 64 << 20: 100, 1 << 40: 100} {
+		if got := gcOffline(live); got != want {
+			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
+		}
+	}
+}
+
 // TestCollecting: nothing is allocated for it, and it is left alone between looks.
 func TestCollecting(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(leastPercent))

@@ -87,10 +87,10 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &session{
-		bounds: b, ctx: ctx, cancel: cancel, display: &display{out: newOutput(io.Discard)},
+		tr: tr, own: a.sys.own, bounds: b, ctx: ctx, cancel: cancel, display: &display{out: newOutput(io.Discard)},
 		stitcher: events.NewStitcher(events.Config{}, func(*events.Traversal) {}),
 	}
-	defer s.display.close(0)
+	defer s.display.close(0, false)
 	a.announce(tr, "counting", &b)
 	err = tr.Run(ctx, s)
 	if s.child != nil {

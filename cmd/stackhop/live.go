@@ -109,6 +109,9 @@ func (a *app) selectLive(c *cli.Context, o *liveOptions, names *events.NamesFile
 	}
 	o.config.Select, err = o.selection.compile(t)
 	o.config.All, o.sets = o.selection.all, t.sets
+	if err == nil {
+		a.leaveOutOwn(&o.config)
+	}
 	return err
 }
 

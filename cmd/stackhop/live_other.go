@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/tracer"
 )
 
@@ -18,6 +19,7 @@ func newTracer(tracer.Config) (liveTracer, error) { return nil, errNotLinux }
 func newCluster(clusterOptions) (cluster, error)  { return nil, nil }
 func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
+func ownConnections() []events.Tuple              { return nil }
 func ownFile(*os.File) error                      { return nil }
 func kernelRelease() string                       { return "" }
 

@@ -82,9 +82,13 @@ func failed(t *events.Traversal) bool {
 	return t.Verdict != events.Delivered && t.Verdict != events.LeftNode
 }
 
-func (d *display) flush(ctx context.Context)          { d.out.flush(ctx) }
-func (d *display) err() error                         { return d.out.err() }
-func (d *display) close(patience time.Duration) int64 { return d.out.close(patience) }
+func (d *display) flush(ctx context.Context) { d.out.flush(ctx) }
+func (d *display) err() error                { return d.out.err() }
+
+// close is output's.
+func (d *display) close(patience time.Duration, anew bool) int64 {
+	return d.out.close(patience, anew)
+}
 
 // output writes rendered traversals to a writer that may be slow, from a
 // goroutine of its own, so that whoever renders can still be stopped. While the
@@ -167,24 +171,35 @@ func (o *output) err() error {
 	return nil
 }
 
-// close writes what is left, for at most the given time, and returns how many
-// traversals could not be written.
-func (o *output) close(patience time.Duration) int64 {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// close writes what is left, and returns how many traversals could not be written. It
+// waits for the given time, which begins anew with each chunk written if whoever reads
+// may take long, as long as he reads.
+func (o *output) close(patience time.Duration, anew bool) int64 {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	o.flush(ctx)
-	close(o.ch)
 	done := make(chan struct{})
 	go func() {
+		o.flush(ctx)
+		close(o.ch)
 		o.wg.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		// The writer hangs in a system call, which ends with the process.
+	for left := o.unwritten.Load(); ; {
+		select {
+		case <-done:
+			return o.unwritten.Load()
+		case <-timer.C:
+			now := o.unwritten.Load()
+			if !anew || now == left {
+				// The writer hangs in a system call, which ends with the process.
+				return now
+			}
+			left = now
+			timer.Reset(patience)
+		}
 	}
-	return o.unwritten.Load()
 }
 
 // closedPipe says whether err is that the reader of a pipe is gone.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/merge"
@@ -32,13 +33,15 @@ type player struct {
 	out  *replayed
 	show func(*events.Traversal) error
 
-	names     switchedNames
-	stitcher  *events.Stitcher
-	before    int                     // number of the part read before
-	matched   map[uint64]struct{}     // packets that match filter
-	gapFrom   uint64                  // ns: when what was left out, or lost, began; 0: nothing was just now
-	addresses map[devKey][]netip.Addr // of devices
-	err       error
+	names      switchedNames
+	stitcher   *events.Stitcher
+	collecting collecting
+	before     int                     // number of the part read before
+	matched    map[uint64]struct{}     // packets that match filter
+	gapFrom    uint64                  // ns: when what was left out, or lost, began; 0: nothing was just now
+	addresses  map[devKey][]netip.Addr // of devices
+	err        error
+	enough     atomic.Bool // err is not nil
 }
 
 // devKey is a device.
@@ -60,8 +63,8 @@ func (n *switchedNames) Service(ip string, port uint16, proto uint8, node string
 }
 
 // Virtual implements events.VirtualNames.
-func (n *switchedNames) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
-	return events.VirtualOf(n.Names, netns, ip, port, proto)
+func (n *switchedNames) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
+	return events.VirtualOf(n.Names, q)
 }
 
 // PodOfProcess implements events.ProcessNames.
@@ -82,7 +85,7 @@ func (f *part) config(hooks []events.Hook, names events.Names) events.Config {
 
 // part plays one file.
 func (p *player) part(f *part) error {
-	file, r, err := openRecording(f.path, p.stopped)
+	file, r, err := openRecording(f.path, p.halted)
 	if err != nil {
 		return err
 	}
@@ -108,6 +111,7 @@ func (p *player) part(f *part) error {
 	p.out.end = r.End()
 	if p.out.end == nil {
 		p.out.endings = append(p.out.endings, f.path)
+		p.stitcher.Missed(p.out.last)
 	}
 	if facts := r.Facts(); facts != nil {
 		p.out.facts = facts
@@ -117,6 +121,14 @@ func (p *player) part(f *part) error {
 
 // stopped is why no more is to be read.
 func (p *player) stopped() error { return cmp.Or(p.err, p.ctx.Err()) }
+
+// halted is stopped for the goroutine that reads ahead.
+func (p *player) halted() error {
+	if p.enough.Load() {
+		return errEnough
+	}
+	return p.ctx.Err()
+}
 
 // places tells damage to a file place by place.
 func places(path string, damage error) (out []error) {
@@ -131,6 +143,9 @@ func places(path string, damage error) (out []error) {
 
 // finish gives out what is still open, and says what came of it all.
 func (p *player) finish() error {
+	if p.gapFrom != 0 {
+		p.stitcher.Missed(p.out.last)
+	}
 	p.stitcher.Flush()
 	if p.out.end != nil { // it counts more than was told before, if parts are missing
 		for stage, n := range p.out.end.Lost {
@@ -146,6 +161,7 @@ func (p *player) finish() error {
 // gap is where events were left out of the recording: what was open before it
 // has nothing to do with what comes.
 func (p *player) gap() {
+	p.stitcher.Missed(p.out.last)
 	p.stitcher.Flush()
 	if p.gapFrom == 0 {
 		p.gapFrom = p.out.last
@@ -170,6 +186,7 @@ var errEnough = errors.New("enough")
 func (p *player) traversal(t *events.Traversal) {
 	if p.err == nil {
 		p.err = p.show(t)
+		p.enough.Store(p.err != nil)
 	}
 }
 
@@ -262,6 +279,7 @@ func matchTuple(x *pcapexpr.Expr, t *events.Tuple) pcapexpr.Tri {
 func (p *player) Tick(now uint64) {
 	p.seen(now)
 	p.stitcher.Advance(now)
+	p.collecting.tick(now)
 }
 
 // Status tells of gaps, losses and clocks.
@@ -275,6 +293,9 @@ func (p *player) Status(s *record.Status) {
 	for stage, n := range s.Lost {
 		lost += n // also what --rate shed: it is not there
 		p.out.lost[stage] += n
+	}
+	if s.Missed() > 0 {
+		p.stitcher.Missed(s.Clock.Mono)
 	}
 	if lost > 0 {
 		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})
@@ -325,6 +346,7 @@ func (p *player) seen(now uint64) {
 	p.out.last = max(p.out.last, now)
 	if p.gapFrom != 0 && now != 0 {
 		p.out.losses = append(p.out.losses, lossSpan{p.gapFrom, now, 1})
+		p.stitcher.Missed(now)
 		p.gapFrom = 0
 	}
 }

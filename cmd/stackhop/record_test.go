@@ -447,3 +447,46 @@ func TestRecordedHooks(t *testing.T) {
 		}
 	}
 }
+
+// TestMissedEnd: while events are being lost nothing is said to have ended well whose
+// end may be among them: neither live, nor in a replay, nor in one of a recording that
+// was cut off.
+func TestMissedEnd(t *testing.T) {
+	for _, form := range []string{"line", "json"} {
+		path := filepath.Join(t.TempDir(), "x.hop")
+		w := newWorld(t)
+		unended := 0
+		w.tr.capture.Events = slices.DeleteFunc(w.tr.capture.Events, func(e events.Event) bool {
+			if e.Flags&events.FlagEnd != 0 {
+				unended++
+			}
+			return e.Flags&events.FlagEnd != 0
+		})
+		w.tr.afterTick = func(n int) {
+			if n >= 1 { // from before the events are there
+				w.tr.stats.Lost = map[string]uint64{"ring": uint64(n)} //nolint:gosec // small
+			}
+		}
+		live := w.must(t, "record", "-w", path, "--print", "-o", form, "--for", "5s", "tcp").stdout.String()
+		if n := strings.Count(live, "incomplete: events were lost"); n < 3 || strings.Contains(live, `"complete":true`) {
+			t.Errorf("%d incomplete, of %d packets without an end:\n%s", n, unended, live)
+		}
+		if again := newWorld(t).must(t, "replay", path, "-o", form).stdout.String(); again != live {
+			t.Errorf("live:\n%s\nreplay:\n%s", live, again)
+		}
+	}
+
+	path := filepath.Join(t.TempDir(), "x.hop")
+	w := newWorld(t)
+	w.tr.capture.Events = slices.DeleteFunc(w.tr.capture.Events, func(e events.Event) bool { return e.Flags&events.FlagEnd != 0 })
+	w.must(t, "record", "-w", path, "--for", "50ms", "tcp") // they do not settle
+	data := must(os.ReadFile(path))
+	if err := os.WriteFile(path, data[:len(data)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w = newWorld(t)
+	w.run("replay", path, "-o", "json")
+	if out := w.stdout.String(); !strings.Contains(out, "incomplete: events were lost") || strings.Contains(out, `"complete":true`) {
+		t.Errorf("of a file that is cut off: %s", out)
+	}
+}

@@ -18,7 +18,7 @@ import (
 
 // Intervals of what a recording says beside its events.
 const (
-	statusInterval   = 250 * time.Millisecond // losses, if there were any
+	statusInterval   = 250 * time.Millisecond // other losses than of events, if there were any
 	clockInterval    = 10 * time.Second
 	progressInterval = time.Second
 )
@@ -32,6 +32,7 @@ type recorder struct {
 	onlyNode bool
 	progress *progress
 	sets     *setLog
+	missed   func(until uint64) // called when events were lost
 
 	wanted    factsWanted
 	facts     chan tracer.Facts // the first facts
@@ -141,6 +142,16 @@ func (r *recorder) traversal(t *events.Traversal) {
 	}
 }
 
+// look reads the counters from time to time. It is called before the time goes on for
+// the stitcher, as a replay tells its stitcher of losses before that.
+func (r *recorder) look(now uint64) error {
+	if now-r.checkedAt < uint64(statusInterval) {
+		return nil
+	}
+	r.checkedAt = now
+	return r.status()
+}
+
 // tick records what has come up to now, and says how it goes.
 func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 	// Each part must do without those before it.
@@ -154,11 +165,8 @@ func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 	if err := r.tellSets(); err != nil { // before the events of this time are in the file
 		return err
 	}
-	if now-r.checkedAt >= uint64(statusInterval) {
-		r.checkedAt = now
-		if err := errors.Join(r.status(), r.firstFacts()); err != nil {
-			return err
-		}
+	if err := r.firstFacts(); err != nil {
+		return err
 	}
 	if now-r.shownAt >= uint64(progressInterval) {
 		r.shownAt = now
@@ -247,10 +255,14 @@ func (r *recorder) tell(now reading) error {
 	for stage, n := range was.Lost {
 		lost[stage] = max(lost[stage], n) - n // what could not be read is not there
 	}
-	return r.Status(&record.Status{
+	st := &record.Status{
 		Clock: record.ClockPair{Mono: now.to.Mono, Real: now.to.Real}, Since: was.from.Mono, Lost: lost,
 		Matched: now.Matched - was.Matched, Delivered: now.Delivered - was.Delivered, Packets: now.Packets - was.Packets,
-	})
+	}
+	if st.Missed() > 0 {
+		r.missed(now.to.Mono)
+	}
+	return r.Status(st)
 }
 
 // close ends the recording.

@@ -39,7 +39,7 @@ func (a *app) redactor(path string, ports bool) (*redact.Redactor, error) {
 		key, err = redact.ReadKey(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			key = redact.NewKey()
-			if err = redact.WriteKey(path, key); err == nil {
+			if err = redact.WriteKey(path, key, a.sys.own); err == nil {
 				a.say("made the key %s: use it on every node, and keep it to yourself", quoted(path))
 			}
 		}

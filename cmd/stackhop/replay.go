@@ -161,7 +161,7 @@ func (a *app) replay(c *cli.Context) error {
 	if ctx.Err() != nil {
 		patience = outputPatience
 	}
-	unwritten := d.close(patience)
+	unwritten := d.close(patience, false)
 	switch outErr := d.err(); {
 	case closedPipe(outErr): // whoever read has seen enough
 		return nil

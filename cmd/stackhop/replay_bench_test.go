@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
@@ -71,4 +73,20 @@ func BenchmarkReplay(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkReport is from a file of 100,000 traversals to its page.
+func BenchmarkReport(b *testing.B) {
+	const traversals = 100_000
+	path, _ := benchRecording(b, traversals/8) // a time has eight of them
+	to := filepath.Join(b.TempDir(), "x.html")
+	for b.Loop() {
+		w := newWorld(b)
+		if status := w.run("report", path, "--force", "-o", to); status != 0 {
+			b.Fatal(status, w.stderr.String())
+		}
+		if said := w.stderr.String(); !strings.Contains(said, fmt.Sprint(traversals, " traversals")) {
+			b.Fatal(said)
+		}
+	}
 }

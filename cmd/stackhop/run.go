@@ -47,13 +47,13 @@ func (a *app) live(ctx context.Context, o *liveOptions) error {
 
 // runSession runs tr until something ends it. Without a result it has not begun.
 func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) (*outcome, error) {
-	ctx, stop := a.sys.interruptible(parent)
+	interruptible, stop := a.sys.interruptible(parent)
 	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(interruptible)
 	defer cancel()
 
 	s := &session{
-		bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel,
+		tr: tr, own: a.sys.own, bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel,
 		losses: func() map[string]uint64 { st := tr.Stats(); return lossesOf(&st) }, warn: o.config.Warn,
 	}
 	node, err := a.sys.hostname()
@@ -70,11 +70,14 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	}
 	if o.recording != nil {
 		if s.record, err = a.newRecorder(tr, o, &cfg); err != nil {
-			s.display.close(0)
+			s.display.close(0, false)
 			return nil, errors.Join(err, o.capture.discard())
 		}
 	}
 	s.stitcher = events.NewStitcher(cfg, s.show)
+	if s.record != nil {
+		s.record.missed = s.stitcher.Missed
+	}
 	a.announce(tr, "following packets", &o.bounds)
 	if !tr.HasFunctions() {
 		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
@@ -82,13 +85,15 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 
 	following := o.follow(ctx, tr)
 	err = tr.Run(ctx, s)
+	s.tellMissed()
 	s.stitcher.Flush()
 	cancel()
 	following.Wait()
 	if s.child != nil {
 		s.child.stop()
 	}
-	result := &outcome{shown: s.display.shown, unwritten: s.display.close(outputPatience)}
+	unwritten := s.display.close(outputPatience, interruptible.Err() == nil)
+	result := &outcome{shown: s.display.shown, unwritten: unwritten}
 	// The counters are read before the tracer is closed, after the last event.
 	result.kernel, result.stitched = tr.Stats(), s.stitcher.Stats()
 	if s.record != nil {

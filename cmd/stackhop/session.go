@@ -25,8 +25,9 @@ const (
 // lossInterval is how often is told of losses.
 const lossInterval = time.Second
 
-// outputPatience is how long the output may take after the end. Together with
-// childPatience it keeps the promise to end within two seconds.
+// outputPatience is how long the output may take after Ctrl-C; after another end, how
+// long its reader may stand still. Together with childPatience it keeps the promise to
+// end within two seconds.
 const outputPatience = 800 * time.Millisecond
 
 // bounds end a run.
@@ -42,8 +43,10 @@ type bounds struct {
 // its own, so that a test's time is as good as the kernel's.
 type session struct {
 	bounds
-	capture *capture  // nil: none
-	record  *recorder // nil: none
+	tr      liveTracer
+	own     func(*os.File) error // gives new files to who called; nil: they are ours
+	capture *capture             // nil: none
+	record  *recorder            // nil: none
 	// losses tells what was lost so far, by stage, and warn says it; nil: nobody
 	// is told before the end.
 	losses     func() map[string]uint64
@@ -63,6 +66,7 @@ type session struct {
 	busy    bool   // events since then
 	checked uint64 // last tick that asked for losses
 	lost    uint64 // all that has been told of
+	missed  uint64 // events lost, that the stitcher knows of
 	reason  string // why it ended, where that is worth saying
 	err     error  // what went wrong
 }
@@ -113,6 +117,12 @@ func (s *session) Tick(now uint64) {
 		s.busy = false
 		s.active = now
 	}
+	if s.record != nil {
+		if err := s.record.look(now); err != nil {
+			s.end(err)
+		}
+	}
+	s.tellMissed()
 	s.stitcher.Advance(now)
 	s.collecting.tick(now)
 	s.display.flush(s.ctx)
@@ -139,6 +149,23 @@ func (s *session) Tick(now uint64) {
 	}
 }
 
+// tellMissed tells the stitcher of lost events, before it judges what they may have
+// been about. It goes by what a recording says, so that a replay judges alike.
+func (s *session) tellMissed() {
+	n := s.tr.Missed()
+	if n == s.missed {
+		return
+	}
+	s.missed = n
+	if s.record == nil {
+		s.stitcher.Missed(s.tr.Now().Mono)
+		return
+	}
+	if err := s.record.status(); err != nil {
+		s.end(err)
+	}
+}
+
 // tellLosses warns while the run goes on: what is shown is not all there is.
 func (s *session) tellLosses() {
 	lost, sum := s.losses(), uint64(0)
@@ -155,7 +182,7 @@ func (s *session) tellLosses() {
 func (s *session) ready() error {
 	if s.readyFile != "" {
 		text := strconv.Itoa(os.Getpid()) + "\n"
-		if err := os.WriteFile(s.readyFile, []byte(text), 0o600); err != nil {
+		if err := s.writeReady(text); err != nil {
 			return fmt.Errorf("write the ready file: %w", err)
 		}
 	}
@@ -163,6 +190,24 @@ func (s *session) ready() error {
 		return s.child.start()
 	}
 	return nil
+}
+
+// writeReady makes the ready file: anew, so that nobody can have laid a link in its
+// place, unless something that is no file is there to be written to, such as a pipe.
+func (s *session) writeReady(text string) error {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if st, err := os.Lstat(s.readyFile); err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
+		flags = os.O_WRONLY
+	}
+	f, err := os.OpenFile(s.readyFile, flags, 0o600)
+	if err != nil {
+		return err
+	}
+	if flags&os.O_CREATE != 0 && s.own != nil {
+		err = s.own(f)
+	}
+	_, werr := f.WriteString(text)
+	return errors.Join(err, werr, f.Close())
 }
 
 // settled says whether the child has ended and its packets have settled.

@@ -153,7 +153,8 @@ func (s *source) replayTo(ctx context.Context, o *playing, show func(*events.Tra
 	out := &replayed{lost: map[string]uint64{}}
 	p := &player{
 		ctx: ctx, playing: o, out: out, show: show,
-		matched: map[uint64]struct{}{}, addresses: map[devKey][]netip.Addr{},
+		collecting: collecting{pace: gcOffline},
+		matched:    map[uint64]struct{}{}, addresses: map[devKey][]netip.Addr{},
 	}
 	for i := range s.parts {
 		if err := p.part(&s.parts[i]); err != nil {

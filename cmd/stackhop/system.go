@@ -26,6 +26,7 @@ type liveTracer interface {
 	Wall(mono uint64) time.Time
 	HasFunctions() bool
 	Stats() tracer.Stats
+	Missed() uint64
 	Attached() []tracer.HookStatus
 	Clock() tracer.ClockPair
 	Now() tracer.ClockPair
@@ -48,6 +49,8 @@ type system struct {
 	terminal, errTerminal bool
 	// own gives a new file to who called us through sudo.
 	own func(*os.File) error
+	// ownConnections are those that what is shown may go out through.
+	ownConnections func() []events.Tuple
 	// signals delivers the signals that end a run, until stop is called.
 	signals func() (ch <-chan os.Signal, stop func())
 	// exit ends the process at once.
@@ -70,7 +73,7 @@ func newSystem() *system {
 	return &system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
-		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile,
+		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile, ownConnections: ownConnections,
 		signals: notifySignals, exit: os.Exit,
 		newTracer: newTracer, newCluster: newCluster, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,

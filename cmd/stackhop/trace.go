@@ -29,7 +29,7 @@ func (a *app) trace(c *cli.Context) error {
 	}
 	defer o.close()
 	o.show = newShowing(c)
-	if o.capture, err = newCapture(c.String("capture")); err != nil {
+	if o.capture, err = newCapture(c.String("capture"), a.sys.own); err != nil {
 		return err
 	}
 	return a.live(c.Context, o)

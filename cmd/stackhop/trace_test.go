@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stackhop/stackhop/tracer"
@@ -274,6 +277,37 @@ func TestStuckOutput(t *testing.T) {
 	}
 	if !strings.Contains(w.stderr.String(), "LOST output 3") {
 		t.Errorf("not told: %s", w.stderr.String())
+	}
+}
+
+// slowWriter takes its time for everything, but does take it.
+type slowWriter struct {
+	every time.Duration
+	got   bytes.Buffer
+}
+
+func (s *slowWriter) Write(p []byte) (int, error) {
+	<-time.After(s.every)
+	return s.got.Write(p)
+}
+
+// TestSlowOutput: whoever reads on gets all, however long it takes in all, unless
+// somebody has had enough.
+func TestSlowOutput(t *testing.T) {
+	for _, anew := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := &slowWriter{every: outputPatience * 3 / 4}
+			o := newOutput(slow)
+			for range 5 {
+				fmt.Fprintln(o, "a traversal")
+				o.flush(t.Context())
+			}
+			unwritten := o.close(outputPatience, anew)
+			if anew && (unwritten != 0 || strings.Count(slow.got.String(), "\n") != 5) || !anew && unwritten != 4 {
+				t.Errorf("anew %v: %d unwritten", anew, unwritten)
+			}
+			<-time.After(5 * slow.every) // of the test's own clock: the process would have ended
+		})
 	}
 }
 

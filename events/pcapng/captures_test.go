@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -164,6 +165,13 @@ func TestCase7(t *testing.T) {
 	}
 	if got := tshark(t, path, "frame.packet_id == "+ids[0]); len(got) != 3 {
 		t.Errorf("packets %v have the id of a traversal of three", got)
+	}
+	counts := run(t, "tshark", "-X", "read_format:MIME Files Format", "-r", path, "-T", "fields",
+		"-e", "pcapng.options.option.data.interface.dropped", "-e", "pcapng.options.option.data.interface.dropped_by_os",
+		"-e", "pcapng.options.option.data.interface.accepted_by_filter", "-e", "pcapng.options.option.data.interface.delivered_to_user")
+	// Of each device what passed it; then of the run.
+	if want := []string{"3\t3\t2\t2,2,2,59"}; !slices.Equal(counts, want) {
+		t.Errorf("tshark reads %q as what was dropped, dropped by the OS, accepted and delivered, want %q", counts, want)
 	}
 }
 

@@ -51,6 +51,7 @@ const (
 	kindStatus
 	kindEnd
 	kindSets
+	maxKind = kindSets
 )
 
 // limit is the largest size of a block of this kind, uncompressed.

@@ -377,6 +377,8 @@ func TestBombs(t *testing.T) {
 		"texts":   {kindFacts, `{"sysctl":{"value":"` + strings.Repeat("x", 400<<10) + `"}}`},
 		"numbers": {kindFacts, `{"ct":{"netns":` + strings.Repeat("1", 300<<10) + `}}`},
 		"zeros":   {kindEvents, strings.Repeat("\x00", 8<<20)},
+		"nested":  {kindFacts, strings.Repeat(`{"ct":`, 60<<10)},
+		"nesting": {kindNames, strings.Repeat("[", 500<<10)},
 		"status":  {kindStatus, `{"lost":{"` + strings.Repeat(" ", 200<<10) + `":1}}`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,8 +31,7 @@ type decoder struct {
 	tuples  []events.Tuple
 	addrs   []netip.Addr
 	cts     []events.Conntrack
-	e       events.Event
-	dirty   uint8 // what of e has to be cleared: bits of shape.has
+	it      *item // that is read
 }
 
 // fail notes that the block is malformed.
@@ -149,9 +148,10 @@ func (d *decoder) getBytes(col, n int) []byte {
 	return b[:n]
 }
 
-// item reads the next item: an event into d.e, or a tick.
-func (d *decoder) item() (tick bool) {
+// item reads the next item: an event into it, or a tick.
+func (d *decoder) item(it *item) (tick bool) {
 	d.done++
+	d.it = it
 	ref := d.get(colRef)
 	switch ref {
 	case refTick:
@@ -178,7 +178,7 @@ func (d *decoder) item() (tick bool) {
 }
 
 func (d *decoder) event() {
-	s, e := &d.slots[d.slot], &d.e
+	s, e := &d.slots[d.slot], &d.it.e
 	ctl := d.getByte(colControl)
 	shape := d.shape(ctl, d.guesses[s.shape].next)
 	d.guesses[s.shape].next, s.shape = shape, shape
@@ -200,28 +200,28 @@ func (d *decoder) event() {
 	d.seen(s, sh, ctl)
 }
 
-// clean clears what the event before had and not every event sets.
+// clean clears what the event had that was there before, and not every event sets.
 func (d *decoder) clean() {
-	e := &d.e
+	e := &d.it.e
 	switch e.Ext {
 	case events.ExtHeader:
 		e.Header = events.Header{}
 	case events.ExtConntrack:
 		e.CT = events.Conntrack{}
 	}
-	if d.dirty == 0 {
+	if d.it.has == 0 {
 		return
 	}
 	e.Other, e.Link, e.Bytes = 0, events.Link{}, nil
-	if d.dirty&(hasSocket|hasBackend) != 0 {
+	if d.it.has&(hasSocket|hasBackend) != 0 {
 		e.Socket, e.Backend = events.Socket{}, netip.AddrPort{}
 	}
-	d.dirty = 0
+	d.it.has = 0
 }
 
 // seen reads what only events have that were observed here.
 func (d *decoder) seen(s *slot, sh *shape, ctl byte) {
-	e := &d.e
+	e := &d.it.e
 	if ctl&ctlCPU != 0 {
 		s.cpu = uint16(d.getMax(colCPU, math.MaxUint16)) //nolint:gosec // bounded
 	}
@@ -236,7 +236,7 @@ func (d *decoder) seen(s *slot, sh *shape, ctl byte) {
 		s.flow = d.flow()
 	}
 	e.Flow = d.flowIDs[s.flow]
-	d.dirty = sh.has
+	d.it.has = sh.has
 	if sh.has&hasLink != 0 {
 		e.Link = d.link(s, ctl)
 	}
@@ -298,7 +298,7 @@ func (d *decoder) flow() int32 {
 	if !fresh {
 		return int32(at) //nolint:gosec // at most maxItems
 	}
-	d.flowIDs = append(d.flowIDs, d.e.Packet-uint64(d.getInt(colFlow))) //nolint:gosec // the bits are kept
+	d.flowIDs = append(d.flowIDs, d.it.e.Packet-uint64(d.getInt(colFlow))) //nolint:gosec // the bits are kept
 	d.flows = append(d.flows, flowRef{ct: -1})
 	return int32(len(d.flows) - 1) //nolint:gosec // at most maxItems
 }
@@ -325,7 +325,7 @@ func (d *decoder) link(s *slot, ctl byte) events.Link {
 }
 
 func (d *decoder) rare(has uint8) {
-	e := &d.e
+	e := &d.it.e
 	if has&hasOther != 0 {
 		e.Other = e.Packet - uint64(d.getInt(colOther)) //nolint:gosec // the bits are kept
 	}
@@ -397,5 +397,5 @@ func (d *decoder) conntrack(s *slot) {
 		d.fail("a conntrack entry like one before, but there is none")
 		return
 	}
-	d.e.CT = d.cts[f.ct]
+	d.it.e.CT = d.cts[f.ct]
 }

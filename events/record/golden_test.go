@@ -168,8 +168,11 @@ func (k knowing) Namespace(netns uint32) events.Namespace {
 
 func (knowing) PodOfProcess(pid uint32) string { return fmt.Sprint("default/host-", pid) }
 
-func (knowing) Virtual(_ uint32, _ string, port uint16, _ uint8) (events.VirtualFacts, bool) {
-	return events.VirtualFacts{Destinations: 3, Idle: 1, Full: 1}, port == 80
+func (knowing) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
+	return events.VirtualFacts{
+		After:  events.VirtualState{At: q.Time + 5e6, Destinations: 3, Idle: 1, Full: 1},
+		Before: events.VirtualState{At: max(q.Time, 8e6) - 7e6, Destinations: 3},
+	}, q.Service.Port() == 80
 }
 
 func (knowing) Rule(q *events.RuleQuery) (events.RuleFacts, bool) {

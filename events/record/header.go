@@ -131,7 +131,7 @@ func boolByte(b bool) byte {
 
 // header reads a packet's headers.
 func (d *decoder) header(s *slot, has uint8) {
-	first := &d.flows[s.flow].first[direction(d.e.Flags)]
+	first := &d.flows[s.flow].first[direction(d.it.e.Flags)]
 	began := s.header < 0
 	if began {
 		s.header = int32(len(d.headers)) //nolint:gosec // at most maxItems
@@ -142,7 +142,7 @@ func (d *decoder) header(s *slot, has uint8) {
 	if began {
 		first.header = *h
 	}
-	d.e.Header = *h
+	d.it.e.Header = *h
 	if has&hasBytes == 0 {
 		return
 	}
@@ -155,7 +155,7 @@ func (d *decoder) header(s *slot, has uint8) {
 	if fresh {
 		first.bytes, first.bytesLen = s.bytes, s.bytesLen
 	}
-	d.e.Bytes = d.arena[s.bytes : s.bytes+s.bytesLen : s.bytes+s.bytesLen]
+	d.it.e.Bytes = d.arena[s.bytes : s.bytes+s.bytesLen : s.bytes+s.bytesLen]
 }
 
 // packetBytes reads a packet's bytes, and returns where they are in the arena.

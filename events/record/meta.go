@@ -123,6 +123,10 @@ type Status struct {
 	Gap bool `json:"gap,omitempty"`
 }
 
+// Missed is how many events of packets that were followed were lost: after each of
+// them its packet may have had no other (events.Stitcher.Missed).
+func (s *Status) Missed() uint64 { return s.Lost["ring"] + s.Lost["decode"] }
+
 // End is the last block of a recording that was closed: the totals.
 type End struct {
 	Events    uint64             `json:"events"` // in this file; Close sets it

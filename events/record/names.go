@@ -149,7 +149,7 @@ type book struct {
 	reasons   map[uint32]string
 	services  map[serviceKey]events.ServiceFacts
 	tasks     map[uint32]string // pods, by process
-	virtuals  map[virtualKey]events.VirtualFacts
+	virtuals  map[virtualKey]VirtualName
 	rules     map[ruleKey]events.RuleFacts
 	size      int
 }
@@ -168,7 +168,7 @@ func (b *book) forget() {
 		addresses: map[addrKey]events.AddressNames{}, ports: map[string][]uint16{},
 		processes: map[uint32]process{}, symbols: map[uint64]string{}, reasons: map[uint32]string{},
 		services: map[serviceKey]events.ServiceFacts{}, tasks: map[uint32]string{},
-		virtuals: map[virtualKey]events.VirtualFacts{},
+		virtuals: map[virtualKey]VirtualName{},
 		rules:    map[ruleKey]events.RuleFacts{},
 	}
 }
@@ -296,6 +296,7 @@ func (n *Name) cost() int {
 	}
 	if v := n.Virtual; v != nil {
 		add(v.IP)
+		size += 64
 	}
 	if v := n.Rule; v != nil {
 		size += v.cost()

@@ -32,8 +32,9 @@ type NamesRecorder struct {
 	book  *book // what a reader knows by now
 	key   []byte
 	// What was asked since the last item: the book answers it.
-	asked      map[question]struct{}
-	askedRules map[ruleKey]struct{}
+	asked         map[question]struct{}
+	askedRules    map[ruleKey]struct{}
+	askedVirtuals map[virtualKey]struct{}
 }
 
 // question is what was asked: the method, and what it was given.
@@ -56,13 +57,12 @@ const (
 	askReason
 	askService
 	askTask // the pod of a process
-	askVirtual
 )
 
 var _ events.Names = (*NamesRecorder)(nil)
 
 func newNamesRecorder(inner events.Names, w *Writer) *NamesRecorder {
-	return &NamesRecorder{inner: inner, w: w, book: newBook(), asked: map[question]struct{}{}, askedRules: map[ruleKey]struct{}{}}
+	return &NamesRecorder{inner: inner, w: w, book: newBook(), asked: map[question]struct{}{}, askedRules: map[ruleKey]struct{}{}, askedVirtuals: map[virtualKey]struct{}{}}
 }
 
 // first says whether something is asked for the first time since the last item.
@@ -82,6 +82,7 @@ func (r *NamesRecorder) item() {
 		clear(r.asked)
 	}
 	clear(r.askedRules)
+	clear(r.askedVirtuals)
 	if r.book.size > maxNames/2 {
 		r.say(Name{Forget: true})
 	}
@@ -92,6 +93,7 @@ func (r *NamesRecorder) forget() {
 	r.book.forget()
 	clear(r.asked)
 	clear(r.askedRules)
+	clear(r.askedVirtuals)
 }
 
 // say writes down a name. Where there is no room for it, a reader knows what it

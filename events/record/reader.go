@@ -47,6 +47,7 @@ type (
 // Reader reads a recording. It is for one goroutine.
 type Reader struct {
 	s       *scanner
+	at, off int64 // where the block begins and ends that is taken in
 	meta    Meta
 	hooks   []events.Hook
 	book    *book
@@ -161,6 +162,7 @@ func (r *Reader) begin() (first bool, err error) {
 		if k != kindMeta {
 			continue
 		}
+		r.at, r.off = r.s.at, r.s.off
 		if err := r.setMeta(raw); err != nil {
 			r.blockDamaged(err)
 			continue
@@ -204,29 +206,34 @@ func (r *Reader) damaged(d *Damage) {
 
 // blockDamaged notes that the block that was read last is of no use.
 func (r *Reader) blockDamaged(err error) {
-	r.damaged(&Damage{r.s.at, r.s.off - r.s.at, fmt.Sprintf("%.*s", maxWhat, err.Error())})
+	r.damaged(&Damage{r.at, r.off - r.at, fmt.Sprintf("%.*s", maxWhat, err.Error())})
 }
 
 // Run gives everything from here to the end to a sink. Where parts are damaged
 // it goes on behind them, and returns a *Damage for each, joined; an error
-// without any comes from the underlying reader.
+// without any comes from the underlying reader, which is read ahead of the sink, in
+// another goroutine.
 func (r *Reader) Run(sink Sink) error {
 	r.sink = sink
 	r.nameSink, _ = sink.(NameSink)
-	for {
-		k, raw, err := r.s.next()
-		if errors.Is(err, io.EOF) {
+	a := readAhead(r.s, &r.dec)
+	defer close(a.stop)
+	for p := range a.full {
+		if p.end {
 			r.name(math.MaxUint32)
-			return r.damages(nil)
+			if errors.Is(p.err, io.EOF) {
+				break
+			}
+			return r.damages(p.err)
 		}
-		if err != nil {
-			r.name(math.MaxUint32)
-			return r.damages(err)
-		}
-		if err := r.block(k, raw); err != nil {
+		if p.damage != nil {
+			r.damaged(p.damage)
+		} else if err := r.piece(p); err != nil {
 			r.blockDamaged(err)
 		}
+		a.free <- p
 	}
+	return r.damages(nil)
 }
 
 func (r *Reader) damages(err error) error {
@@ -237,17 +244,15 @@ func (r *Reader) damages(err error) error {
 	return errors.Join(append(all, err)...)
 }
 
-// block takes in a block. Kinds that a later version has are passed over.
+// block takes in a block that is not one of events. Kinds that a later version has are passed over.
 func (r *Reader) block(k kind, raw []byte) error {
 	switch k {
 	case kindNames:
 		r.name(math.MaxUint32)
 		var err error
 		r.pending, err = parseNames(raw, r.pending)
-		r.after = r.s.off
+		r.after = r.off
 		return err
-	case kindEvents:
-		return r.events(raw)
 	case kindFacts:
 		var f Facts
 		if err := f.parse(raw, &r.nFacts); err != nil {
@@ -286,33 +291,36 @@ func (r *Reader) block(k kind, raw []byte) error {
 	return nil
 }
 
+// piece takes in a block, or a part of one.
+func (r *Reader) piece(p *piece) error {
+	r.at, r.off = p.at, p.off
+	if p.kind == kindEvents {
+		return r.events(p)
+	}
+	return r.block(p.kind, p.raw)
+}
+
 // events gives the items of a block to the sink, and puts names in force in
 // between. A block that is malformed is used as far as it makes sense: its
 // checksum is right, so it was made like that.
-func (r *Reader) events(raw []byte) error {
-	if r.s.at != r.after { // the names were of another block, which is lost
+func (r *Reader) events(p *piece) error {
+	if p.first == 0 && r.at != r.after { // the names were of another block, which is lost
 		r.name(math.MaxUint32)
 	}
-	d := &r.dec
-	if err := d.begin(raw); err != nil {
-		return err
-	}
-	for i := range d.items {
+	for i := range p.items {
 		if len(r.pending) > 0 {
-			r.name(uint32(i)) //nolint:gosec // at most maxItems
+			r.name(uint32(p.first + i)) //nolint:gosec // at most maxItems
 		}
-		tick := d.item()
-		if d.wrong != "" {
-			return d.error()
-		}
-		if tick {
-			r.sink.Tick(d.tick)
+		if it := &p.items[i]; it.tick {
+			r.sink.Tick(it.now)
 		} else {
-			r.sink.Event(&d.e)
+			r.sink.Event(&it.e)
 		}
 	}
-	r.name(math.MaxUint32)
-	return d.end()
+	if p.last {
+		r.name(math.MaxUint32)
+	}
+	return p.err
 }
 
 // name puts in force the names that come before an item.

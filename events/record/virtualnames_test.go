@@ -4,21 +4,28 @@ package record
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
 )
 
-// tabled are names that have read IPVS's table, which says another thing each time.
+// tabled are names that have read IPVS's table, which says another thing each time,
+// and half of the time is being read.
 type tabled struct {
 	knowing
 	n int
 }
 
-func (r *tabled) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
+func (r *tabled) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
 	r.n++
-	return events.VirtualFacts{Destinations: 1 + r.n%2, Idle: 1 + r.n%2}, ip == "8.219.164.113" && port == 80 && proto == 6
+	ok := q.Service == netip.MustParseAddrPort("8.219.164.113:80") && q.Proto == 6
+	if r.n%2 == 0 {
+		return events.VirtualFacts{Pending: true}, ok
+	}
+	many := 1 + r.n/2%2
+	return events.VirtualFacts{After: events.VirtualState{At: q.Time + 9e6, Destinations: many, Idle: many}}, ok
 }
 
 // TestVirtualReplayed: a replay knows IPVS's table as the run did.
@@ -62,31 +69,51 @@ func TestVirtualReplayed(t *testing.T) {
 // TestVirtualNotKnown: names that have read no table say nothing, and forget what
 // is gone.
 func TestVirtualNotKnown(t *testing.T) {
-	b := newBook()
-	v := VirtualName{Netns: 1, IP: "10.0.0.1", Port: 80, Proto: 6, Destinations: 3, Idle: 2, Full: 1}
-	if err := b.put(&Name{Virtual: &v}); err != nil {
-		t.Fatal(err)
+	q := events.VirtualQuery{Time: 50, Netns: 1, Service: netip.MustParseAddrPort("10.0.0.1:80"), Proto: 6}
+	v := VirtualName{
+		Netns: 1, IP: "10.0.0.1", Port: 80, Proto: 6, Time: 50, VirtualCounts: VirtualCounts{Destinations: 3, Idle: 2, Full: 1},
+		LateNS: 7, Before: &VirtualPast{VirtualCounts{Absent: true}, 9},
 	}
-	if f, ok := b.Virtual(1, "10.0.0.1", 80, 6); !ok || f != (events.VirtualFacts{Destinations: 3, Idle: 2, Full: 1}) {
-		t.Errorf("%+v, %v", f, ok)
+	want := events.VirtualFacts{After: events.VirtualState{At: 57, Destinations: 3, Idle: 2, Full: 1}, Before: events.VirtualState{At: 41, Absent: true}}
+	told := func(what string, change func(*VirtualName), want events.VirtualFacts, known bool) *book {
+		b := newBook()
+		n := v
+		change(&n)
+		for _, v := range []VirtualName{v, n} {
+			if err := b.put(&Name{Virtual: &v}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, ok := b.Virtual(&q); ok != known || f != want {
+			t.Errorf("%s: %+v, %v", what, f, ok)
+		}
+		return b
 	}
-	for name, n := range map[string]struct {
-		netns uint32
-		port  uint16
-		proto uint8
-	}{"namespace": {2, 80, 6}, "port": {1, 81, 6}, "protocol": {1, 80, 17}} {
-		if f, ok := b.Virtual(n.netns, "10.0.0.1", n.port, n.proto); ok {
+	b := told("the same", func(*VirtualName) {}, want, true)
+	for name, change := range map[string]func(*events.VirtualQuery){
+		"namespace": func(q *events.VirtualQuery) { q.Netns++ }, "protocol": func(q *events.VirtualQuery) { q.Proto = 17 }, "time": func(q *events.VirtualQuery) { q.Time++ },
+		"port": func(q *events.VirtualQuery) { q.Service = netip.MustParseAddrPort("10.0.0.1:81") },
+	} {
+		other := q
+		change(&other)
+		if f, ok := b.Virtual(&other); ok {
 			t.Errorf("another %s: %+v", name, f)
 		}
 	}
-	v.Gone = true
+	told("gone", func(v *VirtualName) { v.Gone = true }, events.VirtualFacts{}, false)
+	told("being read", func(v *VirtualName) { v.Pending = true }, events.VirtualFacts{Pending: true}, true)
+	told("of any time", func(v *VirtualName) { v.Time = 0 }, want, true)
+	// As the first recordings of version 1.2 have it.
+	b = newBook()
+	v.Time, v.LateNS, v.Before = 0, 0, nil
 	if err := b.put(&Name{Virtual: &v}); err != nil {
 		t.Fatal(err)
 	}
-	if f, ok := b.Virtual(1, "10.0.0.1", 80, 6); ok {
-		t.Errorf("gone, and still %+v", f)
+	want.After.At, want.Before = 0, events.VirtualState{}
+	if f, ok := b.Virtual(&q); !ok || f != want {
+		t.Errorf("of all times: %+v, %v", f, ok)
 	}
-	if f, ok := events.VirtualOf(struct{ events.Names }{}, 1, "10.0.0.1", 80, 6); ok {
+	if f, ok := events.VirtualOf(struct{ events.Names }{}, &q); ok {
 		t.Errorf("names without a table: %+v", f)
 	}
 }

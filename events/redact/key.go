@@ -86,9 +86,17 @@ func ReadKey(path string) (Key, error) {
 
 // WriteKey writes a key into a new file that only its owner can read. It never
 // overwrites a file, and never follows a link: the error is os.ErrExist.
-func WriteKey(path string, k Key) error {
+// own is called with it before anything is written; nil: nothing is done.
+func WriteKey(path string, k Key, own func(*os.File) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {
+		return fmt.Errorf("redaction key: %w", err)
+	}
+	if own != nil {
+		err = own(f)
+	}
+	if err != nil {
+		_ = errors.Join(f.Close(), os.Remove(path)) // err says enough
 		return fmt.Errorf("redaction key: %w", err)
 	}
 	_, err = f.WriteString(keyPrefix + hex.EncodeToString(k[:]) + "\n")

@@ -16,14 +16,14 @@ import (
 func TestKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ticket.key")
 	k := NewKey()
-	if err := WriteKey(path, k); err != nil {
+	if err := WriteKey(path, k, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadKey(path)
 	if err != nil || got != k {
 		t.Fatalf("read another key than was written: %v", err)
 	}
-	if err := WriteKey(path, NewKey()); !errors.Is(err, os.ErrExist) {
+	if err := WriteKey(path, NewKey(), nil); !errors.Is(err, os.ErrExist) {
 		t.Errorf("writing over a key: %v, want ErrExist", err)
 	}
 	if again, err := ReadKey(path); err != nil || again != k {
@@ -39,7 +39,7 @@ func TestKeyFile(t *testing.T) {
 	if err := os.Symlink(filepath.Join(t.TempDir(), "elsewhere"), link); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteKey(link, k); err == nil {
+	if err := WriteKey(link, k, nil); err == nil {
 		t.Error("a key was written through a link")
 	}
 	if err := os.Chmod(path, 0o640); err != nil {

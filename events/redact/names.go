@@ -115,12 +115,11 @@ func (n *names) Service(ip string, port uint16, proto uint8, node string) (event
 }
 
 // Virtual implements events.VirtualNames. Counts stay.
-func (n *names) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
-	a, err := netip.ParseAddr(ip)
-	if err != nil {
-		return events.VirtualFacts{}, false
-	}
-	return events.VirtualOf(n.inner, n.r.originalNetns(netns), n.r.original(a).String(), n.r.originalPort(port), proto)
+func (n *names) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
+	was := *q
+	was.Netns = n.r.originalNetns(q.Netns)
+	was.Service = netip.AddrPortFrom(n.r.original(q.Service.Addr()), n.r.originalPort(q.Service.Port()))
+	return events.VirtualOf(n.inner, &was)
 }
 
 // PodOfProcess implements events.ProcessNames.
@@ -174,7 +173,7 @@ func (r *Redactor) originalTuple(t events.Tuple) events.Tuple {
 // families.
 var ruleWords = wordSet("filter nat mangle raw security kube-proxy PREROUTING INPUT FORWARD OUTPUT POSTROUTING " +
 	"KUBE-FIREWALL KUBE-FORWARD KUBE-SERVICES KUBE-EXTERNAL-SERVICES KUBE-NODEPORTS KUBE-NODE-PORT KUBE-PROXY-FIREWALL KUBE-IPVS-FILTER " +
-	"KUBE-IPVS-OUT-FILTER KUBE-SOURCE-RANGES-FIREWALL service-endpoints-check nodeport-endpoints-check cluster-ips-check firewall-check reject-chain " +
+	"KUBE-IPVS-OUT-FILTER KUBE-SOURCE-RANGES-FIREWALL KUBE-POSTROUTING masquerading service-endpoints-check nodeport-endpoints-check cluster-ips-check firewall-check reject-chain " +
 	"ip ip6 inet bridge " + events.EngineIPTables + " " + events.EngineIPTablesNFT + " " + events.EngineNFTables)
 
 // RuleFacts returns what is known of a rule in pseudonyms. Its text, its other

@@ -13,9 +13,11 @@ import (
 // tabled are names that have read IPVS's table of one namespace.
 type tabled struct{ events.Names }
 
-func (tabled) Virtual(netns uint32, ip string, port uint16, proto uint8) (events.VirtualFacts, bool) {
-	return events.VirtualFacts{Destinations: 3, Idle: 2, Full: 1}, netns == 4026531840 && ip == "8.219.164.113" && port == 80 && proto == protoTCP
+func (tabled) Virtual(q *events.VirtualQuery) (events.VirtualFacts, bool) {
+	return threeOf, *q == events.VirtualQuery{Time: 77, Netns: 4026531840, Service: netip.MustParseAddrPort("8.219.164.113:80"), Proto: protoTCP}
 }
+
+var threeOf = events.VirtualFacts{After: events.VirtualState{At: 99, Destinations: 3, Idle: 2, Full: 1}, Before: events.VirtualState{At: 55, Destinations: 2}}
 
 // TestVirtual: behind a Redactor a virtual service is found by pseudonyms, and its
 // counts stay; in a recording it has pseudonyms.
@@ -23,19 +25,20 @@ func TestVirtual(t *testing.T) {
 	for _, ports := range []bool{false, true} {
 		r := New(Key{9})
 		r.Ports = ports
-		addr := r.Addr(netip.MustParseAddr("8.219.164.113")).String()
+		addr := r.Addr(netip.MustParseAddr("8.219.164.113"))
 		n := r.Names(tabled{captures(t, "6.12-case7.jsonl")["6.12-case7.jsonl"].Names})
-		f, ok := events.VirtualOf(n, r.Netns(4026531840), addr, r.Port(80), protoTCP)
-		if !ok || f != (events.VirtualFacts{Destinations: 3, Idle: 2, Full: 1}) {
+		q := events.VirtualQuery{Time: 77, Netns: r.Netns(4026531840), Service: netip.AddrPortFrom(addr, r.Port(80)), Proto: protoTCP}
+		if f, ok := events.VirtualOf(n, &q); !ok || f != threeOf {
 			t.Errorf("ports %v: %+v, %v", ports, f, ok)
 		}
-		if f, ok := events.VirtualOf(n, r.Netns(4026531840), "x", r.Port(80), protoTCP); ok {
-			t.Errorf("no address: %+v", f)
+		q.Service = netip.MustParseAddrPort("8.219.164.113:80")
+		if f, ok := events.VirtualOf(n, &q); ok {
+			t.Errorf("by its own address: %+v", f)
 		}
-		was := record.VirtualName{Netns: 4026531840, IP: "8.219.164.113", Port: 80, Proto: protoTCP, Destinations: 3, Idle: 2}
+		was := record.VirtualName{Netns: 4026531840, IP: "8.219.164.113", Port: 80, Proto: protoTCP, Time: 77, VirtualCounts: record.VirtualCounts{Destinations: 3, Idle: 2}}
 		got, ok := r.Name(record.Name{Virtual: &was})
 		want := was
-		want.Netns, want.IP, want.Port = r.Netns(4026531840), record.Text(addr), r.Port(80)
+		want.Netns, want.IP, want.Port = r.Netns(4026531840), record.Text(addr.String()), r.Port(80)
 		if !ok || *got.Virtual != want || was.IP != "8.219.164.113" {
 			t.Errorf("ports %v: %+v, want %+v; the original is %+v", ports, got.Virtual, want, was)
 		}

@@ -82,6 +82,8 @@ func query(t testing.TB, text string) *events.RuleQuery {
 			must(t, err)
 		case "nomark":
 			q.MarkKnown = false
+		case "masquerade":
+			q.Masquerade = true
 		case "reject":
 			q.Reject = true
 		case "dnat":
@@ -167,6 +169,19 @@ func TestFind(t *testing.T) {
 		{"nftables", "FORWARD tcp " + centos + "192.168.13.27:80 state=established", "none"},
 		{"nftables", "INPUT tcp 10.0.0.9:4000>10.0.0.180:32580", "nftables ip kube-proxy nodeport-endpoints-check #47 default/nginx1-local:p"},
 		{"nftables", "FORWARD tcp " + centos + "172.23.96.163:80", "none"},
+
+		// Who gives a pod that reaches itself another source.
+		{"iptables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 mark=0x4000 dnat masquerade", "iptables ip nat KUBE-POSTROUTING kubernetes service traffic requiring SNAT"},
+		{"iptables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 dnat masquerade", "none"},
+		{"iptables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 nomark dnat masquerade", "iptables ip nat KUBE-POSTROUTING kubernetes service traffic requiring SNAT ?1 (undecided: the mark)"},
+		{"iptables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 mark=0x4000 dnat", "none"},
+		{"iptables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 mark=0x4000 state=established masquerade", "none"},
+		{"iptables", "FORWARD tcp " + centos + "192.168.13.27:80 masquerade", "none"},
+		{"ipvs", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 masquerade", "iptables ip nat KUBE-POSTROUTING Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose"},
+		{"ipvs", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:81 out=cni0 masquerade", "none"},
+		{"nftables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 dnat masquerade", "nftables ip kube-proxy masquerading #54"},
+		{"nftables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 masquerade", "none"},
+		{"nftables", "POSTROUTING tcp 172.23.96.24:4000>172.23.96.24:80 out=cni0 mark=0x4000 dnat masquerade", "nftables ip kube-proxy masquerading #53"},
 
 		// Tables of iptables-nft: the rules are those that iptables-save shows, the handles nft's.
 		{"mixed", "INPUT tcp 10.0.0.9:4000>127.0.0.1:80 in=eth0", `iptables-nft ip filter KUBE-FIREWALL #4 block "incoming" localnet`},

@@ -318,7 +318,9 @@ func (p *ruleParser) target() {
 	rest := p.words[p.at:]
 	p.at = len(p.words)
 	switch name {
-	case "ACCEPT", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "QUEUE", "NFQUEUE":
+	case "SNAT", "MASQUERADE":
+		v.kind = verdictSource
+	case "ACCEPT", "DNAT", "REDIRECT", "NETMAP", "QUEUE", "NFQUEUE":
 		v.kind = verdictAccept
 	case "DROP":
 		v.kind = verdictDrop

@@ -213,8 +213,10 @@ func verdictStep(v verdict) step {
 // nftVerdict reads a statement that decides.
 func nftVerdict(key string, arg any) (verdict, bool) {
 	switch key {
-	case "accept", "dnat", "snat", "masquerade", "redirect", "queue":
+	case "accept", "dnat", "redirect", "queue":
 		return verdict{kind: verdictAccept}, true
+	case "snat", "masquerade":
+		return verdict{kind: verdictSource}, true
 	case "drop":
 		return verdict{kind: verdictDrop}, true
 	case "reject":

@@ -140,6 +140,7 @@ const (
 	verdictJump
 	verdictGoto
 	verdictUnknown // of a target that is not known: it may accept, drop or do neither
+	verdictSource  // a new source: it accepts as well
 )
 
 type verdict struct {

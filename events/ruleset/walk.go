@@ -45,9 +45,9 @@ type walk struct {
 	beyond bool     // a bound was met: there may be more
 }
 
-// Find returns the rule that dropped the packet of q, and how many rules it
-// looked at, which are limit at most. found is false where no rule that was read
-// can have done it.
+// Find returns the rule that dropped the packet of q, or masqueraded it, and how
+// many rules it looked at, which are limit at most. found is false where no rule
+// that was read can have done it.
 func (r *Ruleset) Find(q *events.RuleQuery, env Env, limit int) (f events.RuleFacts, looked int, found bool) {
 	w := walk{r: r, p: newPacket(q, env, r.notrack), steps: limit}
 	w.hook(q)
@@ -118,7 +118,7 @@ func (w *walk) hook(q *events.RuleQuery) {
 		}
 		x := w.chain(c, path, 0)
 		if x.fall {
-			if c.policy == verdictDrop {
+			if c.policy == verdictDrop && !q.Masquerade {
 				w.candidate(candidate{chain: c, sure: path == yes})
 				x.drop = true
 			} else {
@@ -196,9 +196,16 @@ func (w *walk) verdict(c *chain, rl *rule, v verdict, path tri, depth int) (x ex
 	switch v.kind {
 	case verdictAccept:
 		x.accept = true
+	case verdictSource:
+		// The kernel asks no further chain for a source.
+		if x.accept, x.drop = !w.p.q.Masquerade, w.p.q.Masquerade; x.drop {
+			w.candidate(candidate{chain: c, rule: rl, sure: path == yes, comment: v.comment})
+		}
 	case verdictDrop, verdictReject:
+		if x.drop = true; w.p.q.Masquerade {
+			break // what is asked about has not been dropped
+		}
 		w.candidate(candidate{chain: c, rule: rl, reject: v.kind == verdictReject, sure: path == yes, comment: v.comment})
-		x.drop = true
 	case verdictReturn:
 		x.fall = true
 	case verdictUnknown:

@@ -57,9 +57,9 @@ func cmdBench(args []string) error {
 		return err
 	}
 	if !o.pair {
-		return o.measure(t, clusterSite, "cluster")
+		return o.measure(t, clusterSite, siteCluster)
 	}
-	return withPair(func(p pairInfo) error { return o.measure(t, pairSite(p), "pair") })
+	return withPair(func(p pairInfo) error { return o.measure(t, pairSite(p), sitePair) })
 }
 
 // withPair builds a pair for a while. It is removed on Ctrl-C too.

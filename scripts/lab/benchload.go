@@ -55,10 +55,12 @@ const (
 )
 
 var benchLoads = []benchLoad{
-	{name: "request-response", unit: "requests/s", proto: "tcp", clients: 8, serve: serveEcho, ask: askKept},
+	{name: loadKept, unit: "requests/s", proto: "tcp", clients: 8, serve: serveEcho, ask: askKept},
 	{name: "connections", unit: "connections/s", proto: "tcp", clients: 8, serve: serveOnce, ask: askOnce},
 	{name: "bulk", unit: "bytes/s", proto: "tcp", clients: 1, serve: serveSink, ask: askBulk},
 	{name: "dns", unit: "questions/s", proto: "udp", clients: 8, echo: echoOne, ask: askDatagram},
+	// So few that nothing waits: what the tool takes when there is little to do.
+	{name: loadCalm, unit: "questions/s", proto: "udp", clients: 1, echo: echoOne, ask: askCalmly},
 }
 
 // A loadResult is what one run of a load came to.
@@ -270,6 +272,27 @@ func askOnce(c *benchClient, until time.Time) error {
 // askDatagram has a socket for each question, as resolvers do.
 func askDatagram(c *benchClient, until time.Time) error {
 	return c.askAnew(unix.SOCK_DGRAM, until, question)
+}
+
+// askCalmly asks at a steady pace over one socket.
+func askCalmly(c *benchClient, until time.Time) error {
+	fd, err := c.dial(unix.SOCK_DGRAM)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, questionSize)
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	for time.Now().Before(until) {
+		if err := question(fd, buf); err != nil {
+			c.failed.Add(1)
+		} else {
+			c.count.Add(1)
+		}
+		<-pace.C
+	}
+	return nil
 }
 
 func (c *benchClient) askAnew(kind int, until time.Time, ask func(fd int, buf []byte) error) error {

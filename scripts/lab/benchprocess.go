@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,6 +22,7 @@ import (
 type benchProcess struct {
 	cmd    *exec.Cmd
 	stdout ends
+	lines  lineLag // of standard output
 	stderr transcript
 	done   chan struct{}
 	err    error // how it ended; valid when done is closed
@@ -59,7 +61,7 @@ func (e *ends) String() string {
 // program dies; the caller is on the program's first thread, which lives as long.
 func startProcess(argv []string) (*benchProcess, error) {
 	p := &benchProcess{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(&p.stdout, &p.lines), &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
 	p.cmd.WaitDelay = 5 * time.Second
 	if err := p.cmd.Start(); err != nil {

@@ -46,6 +46,8 @@ type benchCost struct {
 	Gone   float64 `json:"gone_s"`   // from SIGINT until the kernel has none of its programs
 	User   float64 `json:"user_s"`
 	System float64 `json:"system_s"`
+	// Lag is from a packet's beginning to its line, the 99th percentile; 0: no lines.
+	Lag float64 `json:"line_p99_s,omitempty"`
 	// PeakRSS is in KiB, before it is told to end.
 	PeakRSS int    `json:"peak_rss_kib"`
 	Packets uint64 `json:"packets"`
@@ -54,6 +56,8 @@ type benchCost struct {
 	Lost    uint64 `json:"lost"`
 	Shed    uint64 `json:"shed_packets"`
 	NotRun  uint64 `json:"hooks_not_run"`
+	// File is the recording's size in bytes; 0: none was written.
+	File int64 `json:"file_bytes"`
 }
 
 // ratio is a rate by the mean of those beside it; 0 if they are nothing.
@@ -144,7 +148,7 @@ func (b *bench) table() string {
 // costs is the second table; all figures are medians over the rounds.
 func (b *bench) costs(out *bytes.Buffer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tEVENTS\tLOST\tSHED\tATTACH\tDETACH\tALL GONE\tUSER CPU\tPEAK RSS")
+	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tEVENTS\tLOST\tSHED\tATTACH\tDETACH\tALL GONE\tUSER CPU\tLINE P99\tPEAK RSS")
 	for _, way := range slices.Concat([]benchWay{{name: untraced}}, b.ways) {
 		for _, l := range b.loads {
 			list := b.of(l.name, way.name)
@@ -158,7 +162,7 @@ func (b *bench) costs(out *bytes.Buffer) {
 			cost := func(value func(*benchCost) float64) float64 {
 				return mid(func(f benchFigure) float64 { return value(f.Cost) })
 			}
-			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%.1f MiB\n",
+			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%.1f MiB\n",
 				cost(func(c *benchCost) float64 { return float64(c.Events) }),
 				cost(func(c *benchCost) float64 { return float64(c.Lost) }),
 				cost(func(c *benchCost) float64 { return float64(c.Shed) }),
@@ -166,6 +170,7 @@ func (b *bench) costs(out *bytes.Buffer) {
 				cost(func(c *benchCost) float64 { return c.Detach }),
 				cost(func(c *benchCost) float64 { return c.Gone }),
 				cost(func(c *benchCost) float64 { return c.User }),
+				cost(func(c *benchCost) float64 { return c.Lag }),
 				cost(func(c *benchCost) float64 { return float64(c.PeakRSS) / 1024 }))
 		}
 	}
@@ -186,7 +191,7 @@ func (b *bench) lines() []byte {
 // check holds what must be so at any speed: what selects nothing gets nothing.
 func (b *bench) check() error {
 	for _, f := range b.runs {
-		if f.Way == "nothing selected" && (f.Cost.Packets != 0 || f.Cost.Events != 0) {
+		if f.Way == wayNothing && (f.Cost.Packets != 0 || f.Cost.Events != 0) {
 			return fmt.Errorf("%s, round %d: the filter that matches nothing matched %d packets, %d events", f.Load, f.Round, f.Cost.Packets, f.Cost.Events)
 		}
 	}

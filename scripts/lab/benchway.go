@@ -43,9 +43,9 @@ func toolWays(t tool, site benchSite) []benchWay {
 		return benchWay{name: name, own: true, argv: slices.Concat([]string{t.path, "trace", "-o", "json"}, common, []string{filter})}
 	}
 	return []benchWay{
-		trace("nothing selected", selectNothing),
-		trace("everything selected", selectAll),
-		{name: "record everything", own: true, argv: slices.Concat([]string{t.path, "record", "-w", recordFile}, common, []string{selectAll})},
+		trace(wayNothing, selectNothing),
+		trace(wayAll, selectAll),
+		{name: wayRecord, own: true, argv: slices.Concat([]string{t.path, "record", "-w", recordFile}, common, []string{selectAll})},
 	}
 }
 
@@ -159,10 +159,10 @@ func (w benchWay) start() (*benchRun, error) {
 	if r.dir, err = os.MkdirTemp("", "lab-bench-"); err != nil {
 		return nil, err
 	}
-	ready := filepath.Join(r.dir, "ready")
+	ready, file := filepath.Join(r.dir, "ready"), r.file()
 	argv := slices.Clone(w.argv)
 	for i, arg := range argv {
-		argv[i] = strings.NewReplacer(readyFile, ready, recordFile, filepath.Join(r.dir, "all.hop")).Replace(arg)
+		argv[i] = strings.NewReplacer(readyFile, ready, recordFile, file).Replace(arg)
 	}
 	begun := time.Now()
 	if r.proc, err = startProcess(argv); err != nil {
@@ -192,13 +192,16 @@ func (w benchWay) start() (*benchRun, error) {
 // peerSilence is how long a peer that says nothing is taken to need.
 const peerSilence = 5 * time.Second
 
+// file is where the way's recording goes.
+func (r *benchRun) file() string { return filepath.Join(r.dir, "all.hop") }
+
 // stop ends the way as Ctrl-C does, and waits until its programs are gone: the
 // kernel takes hooks away in the background.
 func (r *benchRun) stop() (benchCost, error) {
 	if r.proc == nil {
 		return benchCost{}, nil
 	}
-	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM")}
+	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM"), Lag: r.proc.lines.percentile99()}
 	begun := time.Now()
 	err := r.proc.interrupt()
 	c.Detach = time.Since(begun).Seconds()
@@ -211,6 +214,9 @@ func (r *benchRun) stop() (benchCost, error) {
 		err = c.parseSummary(r.proc.stderr.String())
 	} else if events, ok := parseCount(r.proc.said()); ok {
 		c.Events = events
+	}
+	if info, err := os.Stat(r.file()); err == nil {
+		c.File = info.Size()
 	}
 	err = errors.Join(err, r.gone(), os.RemoveAll(r.dir))
 	c.Gone = time.Since(begun).Seconds()

@@ -269,9 +269,11 @@ func (b *book) enter(t *events.Traversal, reply bool) {
 		b.incomplete++
 		return
 	}
-	// Faster than the receiver reads, datagrams do end at its full buffer, and
-	// the last echoes at a socket that is closed: the oracle has not got them.
-	if b.run.proto == "udp" && b.run.rate == 0 && t.Where == "socket" && (t.Verdict == events.Terminated || noteOf(t, "closed unread:") != "") {
+	// Faster than the receiver reads, datagrams do end at its full buffer or at a CPU's
+	// full input queue, and the last echoes at a socket that is closed: the oracle has
+	// not got them.
+	if b.run.proto == "udp" && b.run.rate == 0 && (t.Where == "socket" || t.Reason == "cpu-backlog") &&
+		(t.Verdict == events.Terminated || noteOf(t, "closed unread:") != "") {
 		return
 	}
 	if b.run.proto == "tcp" && t.Verdict == events.Terminated && !strings.Contains(t.TCPFlags, "P") {

@@ -24,6 +24,7 @@ var warnings = []string{
 const (
 	clientLost = "client address lost: "
 	sentAgain  = "sent again: "
+	timeWait   = "to a connection in TIME_WAIT"
 )
 
 // healthy holds what the tool says of healthy traffic against the ends of that
@@ -51,12 +52,12 @@ func (c *checker) healthy() error {
 	if err != nil {
 		return err
 	}
-	h := newHealth(lost)
+	h := newHealth(lost, all)
 	for _, t := range all {
-		h.resent[t.Flow] = h.resent[t.Flow] || noteOf(t, sentAgain) != ""
-	}
-	for _, t := range all {
-		h.look(t)
+		before := len(h.faults)
+		if h.look(t); len(h.faults) > before {
+			h.faults = append(h.faults, connectionOf(t, all)...)
+		}
 	}
 	h.compare(after-before, hooksLeftOut(s.summary()))
 	for _, line := range s.summary() {
@@ -74,27 +75,20 @@ type health struct {
 	lost     map[string]bool // by connection, whether the server saw another client
 	verdicts map[events.Verdict]int
 	notes    map[string]int
-	resent   map[string]bool // by flow, whether something was sent again in it
-	excused  int             // packets that ended, as they do in healthy traffic too
-	open     []string        // packets of which the end was not seen
+	late     aftermath
+	excused  int      // packets that ended, as they do in healthy traffic too
+	open     []string // packets of which the end was not seen
 	faults   []string
 }
 
-func newHealth(lost map[string]bool) *health {
-	return &health{lost: lost, verdicts: map[events.Verdict]int{}, notes: map[string]int{}, resent: map[string]bool{}}
+func newHealth(lost map[string]bool, all []*events.Traversal) *health {
+	return &health{lost: lost, verdicts: map[events.Verdict]int{}, notes: map[string]int{}, late: newAftermath(all)}
 }
 
-// excuses says whether a packet may end: a router's advice of a better way, which
-// NAT keeps for itself, and what a connection refuses that has ended by a copy of
-// something that was sent again. Slow guests send again before an answer comes.
+// excuses says whether a packet may end: a router's advice of a better way, which NAT
+// keeps for itself, and what a connection refuses that has ended.
 func (h *health) excuses(t *events.Traversal) bool {
-	switch t.Where + "/" + t.Reason {
-	case "conntrack/nat-redirect":
-		return true
-	case "socket/reset", "socket/no-socket":
-		return t.Proto == "tcp" && t.TCPFlags != "S" && h.resent[t.Flow]
-	}
-	return false
+	return t.Where == "conntrack" && t.Reason == "nat-redirect" || h.late.refused(t)
 }
 
 func connKey(src, dst string) string { return src + " → " + dst }
@@ -141,6 +135,18 @@ func (h *health) look(t *events.Traversal) {
 	if h.lost[connKey(address(t.Src), address(t.Dst))] && t.Direction == "request" && t.Verdict == events.Delivered && noteOf(t, clientLost) == "" {
 		h.faults = append(h.faults, packet+": it has no note of the client's address, which its server did not see")
 	}
+}
+
+// connectionOf tells of the last packets of a packet's connection, for whoever has to
+// find out why it ended.
+func connectionOf(t *events.Traversal, all []*events.Traversal) (lines []string) {
+	for _, o := range all {
+		if o.Flow == t.Flow {
+			lines = append(lines, fmt.Sprintf("  %s %s: %s %q", o.Time.Format("05.000000"), kindOf(o), o.Summary, o.Notes))
+		}
+	}
+	const enough = 12
+	return lines[max(0, len(lines)-enough):]
 }
 
 // compare looks at the counts. runsLeftOut is how many hook runs the kernel says it has

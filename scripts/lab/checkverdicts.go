@@ -110,7 +110,7 @@ func (c *checker) verdictGroup(group string, chosen []verdictCase, series string
 			return cells, err
 		}
 		chosen = again
-		fmt.Printf("    again, a packet's beginning was not seen or a table not read in time: %d cases\n", len(again))
+		fmt.Printf("    again, a packet's beginning was not seen: %d cases\n", len(again))
 	}
 }
 
@@ -154,7 +154,7 @@ func (c *checker) verdictRun(group string, chosen []verdictCase, series string, 
 		packets := packetsOfPlay(results[v.name], all)
 		cell := v.cell(series, results[v.name], packets)
 		if cell.Fault != "" {
-			if slices.ContainsFunc(packets, func(t *events.Traversal) bool { return t.Verdict == events.Incomplete || readTooLate(v, t) }) {
+			if slices.ContainsFunc(packets, func(t *events.Traversal) bool { return t.Verdict == events.Incomplete }) {
 				*again = append(*again, v)
 			}
 			for _, t := range packets {
@@ -169,12 +169,6 @@ func (c *checker) verdictRun(group string, chosen []verdictCase, series string, 
 		}
 	}
 	return cells, nil
-}
-
-// readTooLate says whether the tool was slower to read IPVS's table than to tell of
-// the packet, which it then does without: on a busy machine.
-func readTooLate(v verdictCase, t *events.Traversal) bool {
-	return (v.finding == "ipvs/all-weights-zero" || v.finding == "ipvs/overload") && t.Reason == "no-destination"
 }
 
 func readPlays(path string) (map[string]playResult, error) {

@@ -56,8 +56,10 @@ func address(e events.Endpoint) string { return net.JoinHostPort(e.IP, strconv.I
 func (v *verified) compare() {
 	v.rest = append(v.rest, v.missing()...)
 	v.verdict = append(v.verdict, v.compareRule()...)
+	late := newAftermath(v.packet)
 	for _, t := range v.packet {
 		switch {
+		case late.refused(t):
 		case t.Proto == "icmp" || t.Proto == "icmp6":
 			v.compareICMP(t)
 		case t.Direction == "request":
@@ -91,7 +93,9 @@ func (v *verified) compareLeg(t *events.Traversal, want leg, counts *[]string) {
 	differ(counts, "visits", visitsText(t.Visits), v.fill(want.visits))
 	differ(counts, "stacks", number(t.Stacks), number(want.stacks))
 	differ(counts, "l3_stacks", number(t.L3Stacks), number(want.l3))
-	differ(&v.verdict, "verdict", string(t.Verdict), want.verdict)
+	if string(t.Verdict) != want.verdict {
+		v.verdict = append(v.verdict, fmt.Sprintf("%sverdict is %q (%q, notes %q), want %q", v.at(t), t.Verdict, t.Summary, t.Notes, want.verdict))
+	}
 	if want.verdict != delivered {
 		differ(&v.verdict, "where", t.Where, want.where)
 		differ(&v.verdict, "reason", t.Reason, want.reason)
@@ -150,19 +154,40 @@ func ruleText(r *events.RuleFacts) string {
 	return text
 }
 
+// kubeMark is how kube-proxy marks what is to be masqueraded.
+const kubeMark = "0x4000"
+
 // compareMark: all masquerading in the cases is kube-proxy's, or the lab's in its
-// place, which the first packet of a connection shows. The rule for what goes out
-// of the cluster is in no case.
+// place, which the first packet of a connection shows: by its mark or, of a pod that
+// reaches itself, by the rule. The rule for what goes out of the cluster is in no
+// case.
 func (v *verified) compareMark(t *events.Traversal) {
-	want := ""
+	mark, rule := "", ""
 	if t.TCPFlags == "S" {
-		want = "0x4000"
-	}
-	for i := range t.NAT {
-		if n := &t.NAT[i]; n.Masquerade && n.Mark != want {
-			v.nat = append(v.nat, fmt.Sprintf("%sthe masquerade's mark is %q, want %q", v.at(t), n.Mark, want))
+		mark, rule = v.want.request.mark, v.want.request.masquerade
+		if rule == "" {
+			mark = kubeMark
 		}
 	}
+	for _, n := range append(slices.Clone(t.NAT), visitNATs(t)...) {
+		if n.Masquerade && n.Mark != mark {
+			v.nat = append(v.nat, fmt.Sprintf("%sthe masquerade's mark is %q, want %q", v.at(t), n.Mark, mark))
+		}
+		got := ""
+		if n.Rule != nil {
+			got = ruleText(n.Rule)
+		}
+		if n.Masquerade && got != rule {
+			v.nat = append(v.nat, fmt.Sprintf("%sthe masquerade's rule is %q, want %q", v.at(t), got, rule))
+		}
+	}
+}
+
+func visitNATs(t *events.Traversal) (all []events.NAT) {
+	for i := range t.Visits {
+		all = append(all, t.Visits[i].NAT...)
+	}
+	return all
 }
 
 // compareEnds checks the names of both ends, and the processes where the kernel

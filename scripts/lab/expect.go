@@ -29,9 +29,12 @@ type leg struct {
 	// rule is the netfilter rule that dropped or rejected it, as ruleText writes it.
 	// The rules are read when the first packet was dropped: of several in a row that
 	// are alike, one must name it, and none another one. Empty: not compared.
-	rule        string
-	source      string // what ICMP errors are sent by; empty: the address that was dialed
-	destination string // what ICMP errors are sent to; else empty
+	rule string
+	// masquerade is the rule that masqueraded its first packet, likewise, and mark the
+	// bit that asked for it.
+	masquerade, mark string
+	source           string // what ICMP errors are sent by; empty: the address that was dialed
+	destination      string // what ICMP errors are sent to; else empty
 	// carried are the notes of what it is put into between the nodes and taken out
 	// of, with "*" for the outer source port; none: it goes as it is.
 	carried []string

@@ -31,6 +31,8 @@ var growths = []struct {
 	{"traffic", (*growth).traffic},
 	{"flows", (*growth).flows},
 	{"devices", (*growth).devices},
+	{"idle", (*growth).idle},
+	{"load", (*growth).load},
 	{"memory", (*growth).memory},
 }
 
@@ -41,7 +43,7 @@ func cmdGrowth(args []string) error {
 	fs.IntVar(&g.rounds, "rounds", 3, "how often each point is measured; the median counts")
 	fs.DurationVar(&g.lasts, "for", 3*time.Second, "how long one run takes")
 	fs.DurationVar(&g.long, "time", time.Minute, "how long the run is in which memory is watched")
-	only := fs.String("only", "", "only these `PICTURES`: traffic, flows, devices, memory")
+	only := fs.String("only", "", "only these `PICTURES`: traffic, flows, devices, idle, load, memory")
 	path := fs.String("tool", "", "stackhop's program (default: beside this one, or on PATH)")
 	rest, err := parse(fs, args, 1, "[flags] FOLDER")
 	if err != nil {
@@ -156,45 +158,6 @@ func (g *growth) traffic() (*plot.Chart, error) {
 			}
 			c.Add(plot.Point{Series: "median of " + fmt.Sprint(g.rounds), X: median(packets), Y: median(ratios)})
 			g.tell("%s packets/s traced: %.0f %% of the request rate", scaled(median(packets)), median(ratios))
-		}
-		return nil
-	})
-}
-
-// deviceCounts are the veth pairs in a node, with both ends there, beside those
-// of its two pods.
-var deviceCounts = []int{1, 10, 100, 1000}
-
-// devices is the time to attach and to detach against the devices there are.
-func (g *growth) devices() (*plot.Chart, error) {
-	c := &plot.Chart{Title: "Attaching against devices", X: "veth pairs on the node, beside those of two pods", Y: "time [s]", LogX: true,
-		Note: g.note("from the tool's start until everything is attached; from Ctrl-C to the prompt")}
-	return c, withPair(func(p pairInfo) error {
-		node := openHost(p.Node)
-		defer node.close()
-		site, have := pairSite(p), 0
-		for _, n := range deviceCounts {
-			for ; have < n; have++ {
-				node.veth(fmt.Sprintf("many%d", have), node, fmt.Sprintf("peer%d", have))
-			}
-			if node.err != nil {
-				return node.err
-			}
-			var attach, detach []float64
-			for range g.rounds {
-				r, err := g.selecting(site, selectNothing).start()
-				if err != nil {
-					return err
-				}
-				cost, err := r.stop()
-				if err != nil {
-					return err
-				}
-				attach, detach = append(attach, cost.Attach), append(detach, cost.Detach)
-			}
-			c.Add(plot.Point{Series: "attach", X: float64(n), Y: median(attach)})
-			c.Add(plot.Point{Series: "detach", X: float64(n), Y: median(detach)})
-			g.tell("%d pairs of devices: attached in %.2f s, detached in %.2f s", n, median(attach), median(detach))
 		}
 		return nil
 	})

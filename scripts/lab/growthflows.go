@@ -166,8 +166,10 @@ func (g *growth) flows() (*plot.Chart, error) {
 	})
 }
 
-// flowCost is the tool's CPU time per event in µs, without attaching and
-// detaching. Each flow is asked at least twice, so that all of them live.
+// flowCost is the tool's CPU time per event in µs, without attaching. It is taken at
+// the end: with tracepoints only a packet is given out seconds after it was last
+// seen, which a short run would leave out, and a long one, for many flows, would not.
+// Each flow is asked at least twice, so that all of them live.
 func (g *growth) flowCost(p pairInfo, flows int) (user, system float64, err error) {
 	r, err := g.selecting(pairSite(p), selectAll).start()
 	if err != nil {
@@ -179,7 +181,6 @@ func (g *growth) flowCost(p pairInfo, flows int) (user, system float64, err erro
 	defer timer.Stop()
 	u0, s0 := cpuOf(r.proc.cmd.Process.Pid)
 	answered, err := flowMesh{from: p.A, to: p.B, addr: p.AddrB, flows: flows}.run(done)
-	u1, s1 := cpuOf(r.proc.cmd.Process.Pid)
 	cost, stopped := r.stop()
 	if err := errors.Join(err, stopped); err != nil {
 		return 0, 0, err
@@ -187,7 +188,7 @@ func (g *growth) flowCost(p pairInfo, flows int) (user, system float64, err erro
 	if cost.Events == 0 || answered == 0 {
 		return 0, 0, fmt.Errorf("%d flows: %d answers, %d events", flows, answered, cost.Events)
 	}
-	return 1e6 * (u1 - u0) / float64(cost.Events), 1e6 * (s1 - s0) / float64(cost.Events), nil
+	return 1e6 * (cost.User - u0) / float64(cost.Events), 1e6 * (cost.System - s0) / float64(cost.Events), nil
 }
 
 // cpuOf is the CPU time in seconds that a process has taken; 0: the kernel does

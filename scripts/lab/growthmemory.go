@@ -36,6 +36,9 @@ func parseCPU(stat string) (user, system float64) {
 	return seconds(fields[11]), seconds(fields[12])
 }
 
+// mostDetach is how soon Ctrl-C must be answered, whatever happens.
+const mostDetach = 2 * time.Second
+
 // memoryStep is how often memory is looked at.
 const memoryStep = time.Second
 
@@ -45,15 +48,11 @@ func (g *growth) memory() (*plot.Chart, error) {
 	c := &plot.Chart{Title: "Memory against time, beyond capacity", X: "time [s]", Y: "resident memory [MiB]"}
 	return c, withPair(func(p pairInfo) error {
 		w := g.selecting(pairSite(p), selectAll)
-		flood, cost, err := w.around(floodLoad(0), pairSite(p), g.lasts)
+		able, err := g.capacity(w, pairSite(p))
 		if err != nil {
 			return err
 		}
-		if cost.Events == 0 || flood.rate == 0 {
-			return fmt.Errorf("a flood of %.0f datagrams/s gave %d events", flood.rate, cost.Events)
-		}
-		// As many datagrams as make twice the events that were read.
-		rate := 2 * flood.rate * float64(cost.Events) / float64(cost.Matched)
+		rate := 2 * able
 		r, err := w.start()
 		if err != nil {
 			return err
@@ -61,7 +60,7 @@ func (g *growth) memory() (*plot.Chart, error) {
 		watched := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() { watchMemory(r.proc, c, watched) })
-		flood, err = floodLoad(int(rate)).run(pairSite(p), g.long)
+		flood, err := floodLoad(int(rate)).run(pairSite(p), g.long)
 		close(watched)
 		wg.Wait()
 		cost, stopped := r.stop()
@@ -70,7 +69,10 @@ func (g *growth) memory() (*plot.Chart, error) {
 		}
 		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s, %.1f times what was read", scaled(flood.rate), scaled(rate),
 			scaled(float64(cost.Matched)/g.long.Seconds()), float64(cost.Matched)/float64(max(cost.Events, 1))))
-		g.tell("%s; at most %s", c.Note, mebibytes(cost.PeakRSS))
+		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)
+		if cost.Detach > mostDetach.Seconds() {
+			return fmt.Errorf("the tool ended %.1f s after Ctrl-C, want %v", cost.Detach, mostDetach)
+		}
 		return nil
 	})
 }
@@ -79,8 +81,8 @@ func watchMemory(p *benchProcess, c *plot.Chart, done <-chan struct{}) {
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()
 	for begun := time.Now(); ; {
-		c.Add(plot.Point{Series: "resident", X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")) / 1024})
-		c.Add(plot.Point{Series: "peak so far", X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")) / 1024})
+		c.Add(plot.Point{Series: seriesResident, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")) / 1024})
+		c.Add(plot.Point{Series: seriesPeak, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")) / 1024})
 		select {
 		case <-done:
 			return

@@ -22,6 +22,9 @@ func TestHealth(t *testing.T) {
 	ended.Verdict = events.Terminated
 	late := packet(6, "request")
 	late.Verdict, late.Where, late.Reason, late.Flow = events.Terminated, "socket", "reset", "again"
+	overtaken, data := *late, *late
+	overtaken.TCPFlags, overtaken.Flow = "A", "overtaken"
+	data.TCPFlags, data.Flow = "PA", "overtaken"
 	open := packet(6, "request")
 	open.Verdict = events.InFlight
 	for _, tt := range []struct {
@@ -39,10 +42,13 @@ func TestHealth(t *testing.T) {
 		{"not sent again", packet(6, "request", sentAgain+"1s later"), 0, "the kernel has sent 0"},
 		{"ended", ended, 0, "request tcp"},
 		{"ended late", late, 0, ""},
+		{"overtaken by the end", &overtaken, 0, ""},
+		{"data refused", &data, 0, "request tcp PA"},
 		{"open", open, 0, "1 packets were not delivered, 0 hook runs"},
 	} {
-		h := newHealth(lost)
-		h.resent["again"] = true
+		h := newHealth(lost, []*events.Traversal{
+			{Flow: "again", Notes: []string{sentAgain + "1s later"}}, {Flow: "overtaken", Summary: "2 stacks, " + timeWait},
+		})
 		h.look(tt.t)
 		h.compare(tt.resent, 0)
 		if tt.want == "" && len(h.faults) > 0 || tt.want != "" && !slices.ContainsFunc(h.faults, func(f string) bool { return strings.Contains(f, tt.want) }) {

@@ -37,6 +37,7 @@ var commands = []struct {
 	{"capture", "capture [-tool PATH] FOLDER: record the events of the ten cases, a file each", cmdCapture},
 	{"bench", "bench [-pair] [flags]: how much traffic there is with and without the tool, and what it costs (without serve)", cmdBench},
 	{"growth", "growth [flags] FOLDER: pictures of how the tool's cost grows with traffic, flows, devices and time, on a pair", cmdGrowth},
+	{"targets", "targets FOLDER: each bound of what the tool may cost, beside what the benchmarks have left in the folder", cmdTargets},
 	{"plot", "plot FILE...: draw such pictures again, from their points", cmdPlot},
 	{"churn", "churn -from NETNS -to NETNS -dst ADDR:PORT [flags]: numbered packets, and what became of them", cmdChurn},
 	{"pair", "pair up|down [ID]: two pods and a node, without services, under names of their own", cmdPair},

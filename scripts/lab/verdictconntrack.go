@@ -203,21 +203,6 @@ func besides(first, second func(*play) error) func(*play) error {
 	}
 }
 
-// tried makes traffic again and again, as clients do. IPVS's table is read behind the
-// first packet; on a busy machine only the next ones are told with what is in it.
-func tried(traffic func(*play) error) func(*play) error {
-	const times, apart = 3, 500 * time.Millisecond
-	return func(p *play) error {
-		for range times - 1 {
-			if err := traffic(p); err != nil {
-				return err
-			}
-			<-time.After(apart)
-		}
-		return traffic(p)
-	}
-}
-
 // raceRules send the first packet of a connection to a port of n1 to one pod, and
 // other first ones to another, as a service with two endpoints does. Netfilter
 // gets several packets at once from a device with GRO (ip_list_rcv), so that all

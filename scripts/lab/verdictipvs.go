@@ -47,7 +47,7 @@ var ipvsVerdicts = []verdictCase{
 
 	{name: "all-weights-zero", finding: "ipvs/all-weights-zero", group: "ipvs", from: "centos",
 		lasting: serves(4061, "-t", "rr", "172.23.96.163:7 -w 0"),
-		traffic: tried(refusal("tcp", vipOdd+":4061", errRefused)),
+		traffic: refusal("tcp", vipOdd+":4061", errRefused),
 		want: []verdictWant{{kind: "request tcp S", where: "ipvs", reason: "all-weights-zero",
 			line: "1.5 stacks, terminated in IPVS: the only destination of 192.168.13.99:4061 has weight 0: IPVS begins no new connections to it"}}},
 	{name: "no-destination-left", finding: "ipvs/all-weights-zero", similar: true, group: "ipvs", from: "centos",
@@ -60,7 +60,7 @@ var ipvsVerdicts = []verdictCase{
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "overload", finding: "ipvs/overload", group: "ipvs", from: "centos",
 		lasting: serves(4064, "-t", "rr", "172.23.96.163:7 -x 1"),
-		traffic: besides(holds("tcp", vipOdd+":4064"), tried(refusal("tcp", vipOdd+":4064", errRefused))),
+		traffic: besides(holds("tcp", vipOdd+":4064"), refusal("tcp", vipOdd+":4064", errRefused)),
 		want: []verdictWant{
 			{kind: "request tcp S", where: "ipvs", reason: "overload",
 				line: "1.5 stacks, terminated in IPVS: the only destination of 192.168.13.99:4064 has as many connections as the upper threshold allows"},

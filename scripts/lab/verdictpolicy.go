@@ -16,7 +16,7 @@ import (
 const (
 	// kubeRouterRules are kube-router's: what a policy allows is marked 0x10000, and
 	// what is not marked behind all policies is rejected. It does not clear the mark
-	// before, which others may have set: the rule is a candidate, without another.
+	// before, which others may have set: the one that the packet came with decides.
 	kubeRouterRules = `*filter
 :KUBE-ROUTER-FW-{name} - [0:0]
 :KUBE-POD-FW-{name} - [0:0]
@@ -71,6 +71,59 @@ COMMIT
 COMMIT
 `
 
+	// calicoEgressRules are Calico's for what a pod sends, which ends in a goto.
+	calicoEgressRules = `*filter
+:cali-FE-{name} - [0:0]
+:cali-fw-{name} - [0:0]
+:cali-po-{name} - [0:0]
+-I FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FE-{name}
+-A cali-FE-{name} -m comment --comment "cali:mark" -j MARK --set-xmark 0x0/0xe0000
+-A cali-FE-{name} -i cni0 -s {pod} -m comment --comment "cali:from-wl" -g cali-fw-{name}
+-A cali-fw-{name} -m comment --comment "cali:est" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-fw-{name} -m comment --comment "cali:inv" -m conntrack --ctstate INVALID -j DROP
+-A cali-fw-{name} -m comment --comment "cali:clear" -j MARK --set-xmark 0x0/0x10000
+-A cali-fw-{name} -p udp -m comment --comment "cali:vxlan Drop VXLAN encapped packets originating in workloads" -m multiport --dports 4789 -j DROP
+-A cali-fw-{name} -p 4 -m comment --comment "cali:ipip Drop IPinIP encapped packets originating in workloads" -j DROP
+-A cali-fw-{name} -p tcp -m multiport ! --dports {port} -m comment --comment "cali:others" -j RETURN
+-A cali-fw-{name} -m comment --comment "cali:tier Start of policies" -j MARK --set-xmark 0x0/0x20000
+-A cali-fw-{name} -m comment --comment "cali:po" -m mark --mark 0x0/0x20000 -j cali-po-{name}
+-A cali-fw-{name} -m comment --comment "cali:ok Return if policy accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+-A cali-fw-{name} -m comment --comment "cali:end Drop if no policies passed packet" -m mark --mark 0x0/0x20000 -j DROP
+-A cali-po-{name} -p tcp -m comment --comment "cali:allow" -m set --match-set {list} dst -m multiport --dports {port} -j MARK --set-xmark 0x10000/0x10000
+-A cali-po-{name} -m mark --mark 0x10000/0x10000 -j RETURN
+COMMIT
+`
+	calicoEgressGone = `*filter
+-D FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FE-{name}
+-F cali-FE-{name}
+-F cali-fw-{name}
+-F cali-po-{name}
+-X cali-FE-{name}
+-X cali-fw-{name}
+-X cali-po-{name}
+COMMIT
+`
+
+	// egressRules reject what a pod sends, but for what its policy's set has.
+	egressRules = `*filter
+:NETPOL-EGRESS-{name} - [0:0]
+:NETPOL-POD-{name} - [0:0]
+-I FORWARD -s {pod} -m comment --comment "policies of default/centos" -j NETPOL-EGRESS-{name}
+-A NETPOL-EGRESS-{name} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A NETPOL-EGRESS-{name} -p tcp -m tcp --dport {port} -j NETPOL-POD-{name}
+-A NETPOL-POD-{name} -m set --match-set {list} dst -m comment --comment "policy web-only" -j RETURN
+-A NETPOL-POD-{name} -m comment --comment "egress of default/centos: no policy allows it" -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+`
+	egressGone = `*filter
+-D FORWARD -s {pod} -m comment --comment "policies of default/centos" -j NETPOL-EGRESS-{name}
+-F NETPOL-EGRESS-{name}
+-F NETPOL-POD-{name}
+-X NETPOL-EGRESS-{name}
+-X NETPOL-POD-{name}
+COMMIT
+`
+
 	// nftPolicyRules refuse what a pod sends, as an egress policy in nftables does.
 	nftPolicyRules = `table inet {list} {
  set allowed-{name} {
@@ -90,6 +143,10 @@ COMMIT
 `
 	nftPolicyGone = "delete table inet {list}\n"
 )
+
+// nftPolicy6Rules drop likewise what a pod sends over IPv6.
+var nftPolicy6Rules = strings.NewReplacer("ip saddr", "ip6 saddr", "ip daddr", "ip6 daddr", "ipv4_addr", "ipv6_addr",
+	"counter reject", "counter drop").Replace(nftPolicyRules)
 
 // policyRules are a policy's rules on n1, there as long as the tool runs.
 func policyRules(tool, rules, gone, name, pod, from, port string) []fedChange {
@@ -112,16 +169,28 @@ type fedChange struct{ netns, do, text, undo, undoText string }
 
 func (f *fedChange) make() error { return feedLine(f.netns, f.text, f.do) }
 
-func (f *fedChange) takeBack() error { return feedLine(f.netns, f.undoText, f.undo) }
+// takeBack waits for a set that is in use: nf_tables lets go of what a rule's match
+// held only some time after the rule is gone (nf_tables_trans_destroy_work).
+func (f *fedChange) takeBack() error {
+	end := time.Now().Add(dialTimeout)
+	for {
+		err := feedLine(f.netns, f.undoText, f.undo)
+		if err == nil || !strings.HasPrefix(f.undo, "ipset destroy ") || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
 
 func feedLine(netns, text, line string) error {
 	argv := strings.Fields(line)
 	return feed(netns, text, argv[0], argv[1:]...)
 }
 
-// insistent tries again while the tool may still be reading the rules.
+// insistent tries again while the tool may still be reading the rules, or hold for
+// new (tracer's rulesFresh, 10 s) what it read before the case made its own.
 func insistent(once func(*play) error) func(*play) error {
-	const times, apart = 6, 1500 * time.Millisecond
+	const times, apart = 9, 1500 * time.Millisecond
 	return func(p *play) error {
 		for range times - 1 {
 			if err := once(p); err != nil {
@@ -154,7 +223,7 @@ var policyVerdicts = []verdictCase{
 		fed:     policyRules("iptables-legacy-restore", kubeRouterRules, kubeRouterGone, "RTR1", "172.23.96.163", "172.23.96.24", "4070"),
 		traffic: insistent(hearsOf("tcp", "172.23.96.163:4070")),
 		want: []verdictWant{
-			{kind: "request tcp S", where: "netfilter", reason: "rule-reject", note: "rule candidates: rule KUBE-POD-FW-RTR1 \"rule to REJECT traffic destined for POD name:nginx1a namespace:…\" (iptables filter, FORWARD), no other"},
+			{kind: "request tcp S", where: "netfilter", reason: "rule-reject", line: `*rejected by rule KUBE-POD-FW-RTR1 "rule to REJECT traffic destined for POD name:nginx1a namespace:…" (iptables filter, FORWARD), answered with ICMP 3/3`},
 			{kind: "reply icmp 3/3", verdict: delivered, because: "request tcp S"},
 		}},
 	{name: "policy-kube-router-allowed", finding: "netfilter/rule-reject", similar: true, group: "policy", from: "centos",
@@ -181,6 +250,27 @@ var policyVerdicts = []verdictCase{
 		fed:     policyRules("nft", nftPolicyRules, nftPolicyGone, "np2", "172.23.96.23", "172.23.96.163", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+	{name: "policy-egress-iptables", finding: "netfilter/rule-reject", group: "policy", from: "centos",
+		fed:     policyRules("iptables-nft-restore", egressRules, egressGone, "eg1", "172.23.96.23", "172.23.96.24", "4171"),
+		traffic: insistent(hearsOf("tcp", "172.23.96.163:4171")),
+		want: []verdictWant{
+			{kind: "request tcp S", where: "netfilter", reason: "rule-reject",
+				line: `*rejected by rule NETPOL-POD-eg1 "egress of default/centos: no policy allows it" (iptables-nft filter, FORWARD), answered with ICMP 3/3`},
+			{kind: "reply icmp 3/3", verdict: delivered, because: "request tcp S"},
+		}},
+	{name: "policy-egress-iptables-allowed", finding: "netfilter/rule-reject", similar: true, group: "policy", from: "centos",
+		fed:     policyRules("iptables-nft-restore", egressRules, egressGone, "eg2", "172.23.96.23", "172.23.96.163", "7"),
+		traffic: echoes("tcp", "172.23.96.163:7", 100),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+	{name: "policy-egress-calico", finding: "netfilter/rule-drop", group: "policy", from: "centos",
+		fed:     policyRules("iptables-nft-restore", calicoEgressRules, calicoEgressGone, "cali3", "172.23.96.23", "172.23.96.24", "4173"),
+		traffic: insistent(unanswered("tcp", "172.23.96.163:4173")),
+		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
+			line: `*dropped by rule cali-fw-cali3 "cali:end Drop if no policies passed packet" (iptables-nft filter, FORWARD)`}}},
+	{name: "policy-egress-calico-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy", from: "centos",
+		fed:     policyRules("iptables-nft-restore", calicoEgressRules, calicoEgressGone, "cali4", "172.23.96.23", "172.23.96.163", "7"),
+		traffic: echoes("tcp", "172.23.96.163:7", 100),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-v6", finding: "netfilter/rule-drop", group: "policy6", from: "centos",
 		fed:     policyRules("ip6tables-nft-restore", calicoRules, calicoGone, "six1", "fd00:10:96:2::163", "fd00:10:96:1::24", "4076"),
 		traffic: insistent(unanswered("tcp", "[fd00:10:96:2::163]:4076")),
@@ -190,13 +280,22 @@ var policyVerdicts = []verdictCase{
 		fed:     policyRules("ip6tables-nft-restore", calicoRules, calicoGone, "six2", "fd00:10:96:2::163", "fd00:10:96:1::23", "7"),
 		traffic: echoes("tcp", "[fd00:10:96:2::163]:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
+	{name: "policy-v6-egress-nft", finding: "netfilter/rule-drop", group: "policy6", from: "centos",
+		fed:     policyRules("nft", nftPolicy6Rules, nftPolicyGone, "six3", "fd00:10:96:1::23", "fd00:10:96:1::24", "4077"),
+		traffic: insistent(unanswered("tcp", "[fd00:10:96:2::163]:4077")),
+		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
+			line: `*in inet pods-six3 pod-six3 "egress of default/centos: no policy allows it" (nftables, FORWARD)`}}},
+	{name: "policy-v6-egress-nft-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy6", from: "centos",
+		fed:     policyRules("nft", nftPolicy6Rules, nftPolicyGone, "six4", "fd00:10:96:1::23", "fd00:10:96:2::163", "7"),
+		traffic: echoes("tcp", "[fd00:10:96:2::163]:7", 100),
+		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-v6-kube-router", finding: "netfilter/rule-reject", group: "policy6", from: "centos",
 		fed: policyRules("ip6tables-legacy-restore", strings.ReplaceAll(kubeRouterRules, "icmp-port", "icmp6-port"), kubeRouterGone,
 			"RTR6", "fd00:10:96:2::163", "fd00:10:96:1::24", "4078"),
 		traffic: insistent(hearsOf("tcp", "[fd00:10:96:2::163]:4078")),
 		want: []verdictWant{
 			{kind: "request tcp S", where: "netfilter", reason: "rule-reject",
-				note: "rule candidates: rule KUBE-POD-FW-RTR6 \"rule to REJECT traffic destined for POD name:nginx1a namespace:…\" (iptables filter, FORWARD), no other"},
+				line: `*rejected by rule KUBE-POD-FW-RTR6 "rule to REJECT traffic destined for POD name:nginx1a namespace:…" (iptables filter, FORWARD), answered with ICMP 1/4`},
 			{kind: "reply icmp6 1/4", verdict: delivered, because: "request tcp S"},
 		}},
 }

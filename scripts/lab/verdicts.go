@@ -32,10 +32,11 @@ type verdictCase struct {
 	group string
 	from  string   // the namespace that traffic runs in
 	cause []change // in this order, taken back the other way round
-	// lasting is changed before cause, and taken back when the tool has ended:
-	// what it reads behind the packets.
+	// lasting is changed before the first case of the run is made, and taken back when
+	// the tool has ended: what it reads near the packets, as it was all the time.
 	lasting []change
-	// fed is as lasting, for what needs a text.
+	// fed is changed before cause, and taken back when the tool has ended: for what
+	// needs a text.
 	fed []fedChange
 	// traffic makes the packets. An error means that it did not go for the
 	// client as it should, and is a fault of the case.
@@ -69,7 +70,7 @@ type shownInstead struct {
 // verdictCases are all of them.
 var verdictCases = slices.Concat(ipvsVerdicts, conntrackVerdicts, netfilterVerdicts,
 	routeVerdicts, deviceVerdicts, bpfVerdicts, socketVerdicts,
-	ipvsMoreVerdicts, linkVerdicts, ipv6Verdicts, policyVerdicts)
+	ipvsMoreVerdicts, linkVerdicts, ipv6Verdicts, policyVerdicts, keptVerdicts)
 
 // A play is one case being made to happen.
 type play struct {
@@ -78,7 +79,8 @@ type play struct {
 	// a case by these.
 	Flows []string
 
-	open []io.Closer
+	open   []io.Closer
+	failed error // lasting could not be changed
 }
 
 // A playResult is what `lab verdicts` says of a case.
@@ -109,9 +111,14 @@ func cmdVerdicts(args []string) error {
 		}
 		return nil
 	}
+	plays := make([]play, len(chosen))
+	for i := range plays {
+		plays[i].verdictCase = chosen[i]
+		plays[i].prepare()
+	}
 	var results strings.Builder
-	for i := range chosen {
-		p := &play{verdictCase: chosen[i]}
+	for i := range plays {
+		p := &plays[i]
 		start := time.Now()
 		r := playResult{Name: p.name}
 		if err := p.make(); err != nil {
@@ -151,12 +158,19 @@ func findVerdicts(pattern string) ([]verdictCase, error) {
 	return chosen, nil
 }
 
+// prepare changes what is to last.
+func (p *play) prepare() {
+	for _, c := range p.lasting {
+		if p.failed = runCommand(c.netns, c.do); p.failed != nil {
+			return
+		}
+	}
+}
+
 // make makes the case happen. What it changed is taken back in any case.
 func (p *play) make() (err error) {
-	for _, c := range p.lasting {
-		if err := runCommand(c.netns, c.do); err != nil {
-			return err
-		}
+	if p.failed != nil {
+		return p.failed
 	}
 	for i := range p.fed {
 		if err := p.fed[i].make(); err != nil {
@@ -269,6 +283,24 @@ func unanswered(network, addr string) func(*play) error {
 			_, err := conn.Write([]byte("anybody there?"))
 			return err
 		}
+		return wantTimeout(err)
+	}
+}
+
+// unheard is a datagram whose answer does not come: what was changed for it stays as it
+// is until that is clear.
+func unheard(addr string) func(*play) error {
+	return func(p *play) error {
+		conn, err := p.dial("udp", addr, shortPatience)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("anybody there?")); err != nil {
+			return err
+		}
+		conn.SetReadDeadline(time.Now().Add(shortPatience))
+		_, err = conn.Read(make([]byte, 64))
 		return wantTimeout(err)
 	}
 }

@@ -55,9 +55,6 @@ func TestVerdictCases(t *testing.T) {
 // notCaused are the findings that no case has, and why not.
 var notCaused = map[string]string{
 	"note/client-address-lost": "scenario cases 3, 6, 9 and 10 have it, and the check healthy holds it against what servers see",
-	"conntrack/confirm-failed": "what is left besides clashes is a race (__nf_conntrack_confirm finds the entry flushed meanwhile) or a hash chain that is too long",
-	"conntrack/refused":        "nf_conntrack_tcp_packet says drop only of a SYN-ACK to a SYN that it had ignored; a case of that was delivered on 6.12",
-	"netfilter/dropped":        "what no watched function did: modules of others, netdev chains and BPF programs in netfilter",
 }
 
 // TestFindingsAreCaused: each finding of the tool's table is made to happen by a case,

@@ -221,6 +221,28 @@ func withoutMemory(key string, traffic func(*play) error) func(*play) error {
 	}
 }
 
+// unreadWithoutMemory writes to a connection that nobody reads, while TCP may use no
+// memory, until nothing more is taken.
+func unreadWithoutMemory(netns, ip string, port int) func(*play) error {
+	return func(p *play) error {
+		conn, server, err := p.accepted(netns, ip, port, hugeBuffer)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(server)
+		defer conn.Close()
+		return withoutMemory("tcp_mem", func(*play) error {
+			for range 256 {
+				conn.SetWriteDeadline(time.Now().Add(3 * time.Second)) // a few times of sending again
+				if _, err := conn.Write(make([]byte, 1<<16)); err != nil {
+					return wantTimeout(err)
+				}
+			}
+			return errors.New("all of it was taken")
+		})(p)
+	}
+}
+
 // hugeBuffer is a receive buffer beyond what a CPU takes from the protocol's
 // memory before it counts there.
 func hugeBuffer(fd int) error { return setInt(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<24)(fd) }

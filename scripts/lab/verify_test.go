@@ -57,6 +57,27 @@ func refused() []*events.Traversal {
 }
 
 // TestCompare: what is right passes, and each slip is found.
+// TestCompareLate: what a connection refuses that has ended is no difference, if
+// something was sent again in it.
+func TestCompareLate(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		all := refused()
+		late := *all[0]
+		late.TCPFlags, late.Where, late.Reason = "A", "socket", "no-socket"
+		if all = append(all, &late); again {
+			all[0].Notes = append(all[0].Notes, sentAgain+"203ms later")
+		}
+		c, _ := findCase("7")
+		want, _ := expectationOf("7")
+		v := &verified{c: c, want: want, r: result{ClientLocal: "172.23.96.23:4000", Dialed: c.dial, PID: 9}}
+		assign([]*verified{v}, all)
+		v.compare()
+		if faults := v.faults(); (len(faults) == 0) != again {
+			t.Errorf("sent again: %t, faults %q", again, faults)
+		}
+	}
+}
+
 func TestCompare(t *testing.T) {
 	tests := []struct {
 		name, want string

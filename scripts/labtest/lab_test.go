@@ -146,8 +146,6 @@ func (m *machine) read(r io.Reader) {
 		if text, ok := strings.CutPrefix(line, "result "); ok {
 			var one result
 			if json.Unmarshal([]byte(text), &one) == nil {
-				// Again, if the machine had to be booted again.
-				m.results = slices.DeleteFunc(m.results, func(r result) bool { return r.Name == one.Name })
 				m.results = append(m.results, one)
 				line = ""
 			}
@@ -161,12 +159,20 @@ func (m *machine) read(r io.Reader) {
 	}
 }
 
+// last is the end of what the machine said, and all of its console if that was shown.
+func (m *machine) last() []string {
+	from := max(0, len(m.log)-40)
+	if i := slices.IndexFunc(m.log, func(line string) bool { return strings.Contains(line, "The console's end:") }); i >= 0 {
+		from = min(from, i)
+	}
+	return m.log[from:]
+}
+
 // check is one check's test.
 func (m *machine) check(t *testing.T, name string) {
 	i := slices.IndexFunc(m.results, func(r result) bool { return r.Name == name })
 	if i < 0 {
-		t.Fatalf("did not come to its end (%v); the last that the machine said:\n%s", m.err,
-			strings.Join(m.log[max(0, len(m.log)-40):], "\n"))
+		t.Fatalf("did not come to its end (%v); the last that the machine said:\n%s", m.err, strings.Join(m.last(), "\n"))
 	}
 	r := m.results[i]
 	t.Logf("%.1f s in the guest\n%s", r.Seconds, strings.Join(r.Facts, "\n"))

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// A target is one line of what the tool may cost.
+type target struct {
+	what  string
+	bound float64
+	least bool // the bound is the least, not the most
+	unit  string
+	// find returns what was seen, a figure for each place; none: not measured.
+	find func(*figures) []seen
+	// why says why it is not met everywhere, as far as that is known.
+	why string
+}
+
+// seen is a figure and where it was seen.
+type seen struct {
+	value float64
+	where string
+}
+
+func (t *target) met(v float64) bool { return t.least == (v >= t.bound) || v == t.bound }
+
+func (t *target) text(v float64) string {
+	text := scaled(v)
+	if v < 100 {
+		text = strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
+	}
+	return strings.TrimSpace(text + " " + t.unit)
+}
+
+// cmdTargets prints each target with what was seen, from the files that the
+// benchmarks left.
+func cmdTargets(args []string) error {
+	fs := flags("targets")
+	must := fs.String("must", "", "fail unless the targets whose text begins with one of these `WORDS`, separated by semicolons, are met")
+	rest, err := parse(fs, args, 1, "[flags] FOLDER")
+	if err != nil {
+		return err
+	}
+	f, err := readFigures(rest[0])
+	if err != nil {
+		return err
+	}
+	if _, err = os.Stdout.WriteString(targetTable(f)); err != nil || *must == "" {
+		return err
+	}
+	return mustMeet(f, strings.Split(*must, ";"))
+}
+
+// mustMeet fails if a target of those was not met, or not measured.
+func mustMeet(f *figures, words []string) error {
+	for _, word := range words {
+		known := false
+		for i := range targets {
+			t := &targets[i]
+			if !strings.HasPrefix(t.what, word) {
+				continue
+			}
+			known = true
+			list := t.find(f)
+			if len(list) == 0 {
+				return fmt.Errorf("%s: not measured", t.what)
+			}
+			for _, s := range list {
+				if !t.met(s.value) {
+					return fmt.Errorf("%s: %s on %s", t.what, t.text(s.value), s.where)
+				}
+			}
+		}
+		if !known {
+			return fmt.Errorf("no target begins with %q", word)
+		}
+	}
+	return nil
+}
+
+// targetTable is Markdown: a row for each figure.
+func targetTable(f *figures) string {
+	var out bytes.Buffer
+	met, missed, none := 0, 0, 0
+	out.WriteString("| target | bound | seen | where | met |\n|---|---|---|---|---|\n")
+	var whys []string
+	for i := range targets {
+		t := &targets[i]
+		bound := "at most "
+		if t.least {
+			bound = "at least "
+		}
+		list := t.find(f)
+		if len(list) == 0 {
+			none++
+			fmt.Fprintf(&out, "| %s | %s%s | – | not measured | – |\n", t.what, bound, t.text(t.bound))
+		}
+		all := true
+		for _, s := range list {
+			answer := "yes"
+			if t.met(s.value) {
+				met++
+			} else {
+				missed++
+				answer, all = "**no**", false
+			}
+			fmt.Fprintf(&out, "| %s | %s%s | %s | %s | %s |\n", t.what, bound, t.text(t.bound), t.text(s.value), s.where, answer)
+		}
+		if !all && t.why != "" {
+			whys = append(whys, fmt.Sprintf("- %s: %s", t.what, t.why))
+		}
+	}
+	fmt.Fprintf(&out, "\n%d figures are within their bounds, %d are not, %d targets were not measured.\n", met, missed, none)
+	if len(whys) > 0 {
+		fmt.Fprintf(&out, "\nWhy not:\n\n%s\n", strings.Join(whys, "\n"))
+	}
+	return out.String()
+}
+
+const (
+	wayNothing, wayAll = "nothing selected", "everything selected"
+	wayRecord          = "record everything"
+	loadKept, loadCalm = "request-response", "calm"
+	siteCluster        = "cluster"
+	sitePair           = "pair"
+)
+
+var targets = []target{
+	{what: "request rate, nothing selected, all hooks", bound: 95, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayNothing, shareKept) },
+		why:  "a request and its response run 168 hooks, and the kernel's own trampoline to a program takes about 150 instructions: programs that return at once leave 78 % (counted in instructions, 6.12)"},
+	{what: "request rate, nothing selected, tracepoints", bound: 98, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayNothing, shareKept) }},
+	{what: "request rate, everything selected, all hooks", bound: 70, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayAll, shareKept) },
+		why:  "168 events a request, each of which user space decodes, stitches and prints on the processors that the traffic wants, too"},
+	{what: "request rate, everything selected, tracepoints", bound: 70, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayAll, shareKept) },
+		why:  "the load takes both processors, and user space wants one of them"},
+	{what: "events lost at half of capacity", bound: 0, unit: "%",
+		find: func(f *figures) []seen { return f.point("load", seriesLost, 50) }},
+	{what: "attaching, all hooks", bound: 1, unit: "s",
+		find: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, attachTime) },
+		why:  "the kernel makes one trampoline at a time, and waits for a grace period for each; the verifier's work is emulated, too"},
+	{what: "attaching, tracepoints", bound: 0.3, unit: "s",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadCalm, wayNothing, attachTime) },
+		why:  "reading the kernel's symbols took 0.23 s of it when it was looked at, loading the programs 0.13 s beside it"},
+	{what: "ready with 1,000 veth pairs, tracepoints", bound: 2, unit: "s",
+		find: func(f *figures) []seen { return f.point("devices", seriesAttach, 1000) }},
+	{what: "a new veth is covered by tc, one pair beside it", bound: 0.1, unit: "s",
+		find: func(f *figures) []seen { return f.point("devices", seriesCovered, 1) },
+		why:  "the tracepoints see its first packet, and a selected one makes the tool look for the device at once; without any (as here) namespaces are read every 5 s"},
+	{what: "a new veth is covered by tc, 1,000 pairs beside it", bound: 0.1, unit: "s",
+		find: func(f *figures) []seen { return f.point("devices", seriesCovered, 1000) },
+		why:  "each of 4,000 tcx links waits for a grace period in the kernel, about 15 ms here; the tool is ready after a second and attaches the rest while it traces, so a new device waits for its turn"},
+	{what: "detaching, all hooks", bound: 1, unit: "s",
+		find: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, detachTime) }},
+	{what: "detaching with 1,000 veth pairs, tracepoints", bound: 1, unit: "s",
+		find: func(f *figures) []seen { return f.point("devices", seriesDetach, 1000) }},
+	{what: "CPU when nothing happens", bound: 1, unit: "%",
+		find: func(f *figures) []seen { return f.point("idle", seriesIdle, 1) }},
+	{what: "allocations an event, not selected", bound: 0,
+		find: func(f *figures) []seen {
+			return f.goBench("tracer.Stitch/selected=false/flows=1000", "allocs/op", asIs)
+		}},
+	{what: "allocations an event, selected (its traversal's part)", bound: 0,
+		find: func(f *figures) []seen { return f.goBench("tracer.Stitch/selected=true/flows=1000", "allocs/op", asIs) },
+		why:  "an event itself allocates nothing; a traversal that is given out is its receiver's, and made anew"},
+	{what: "decode and stitch, on one core", bound: 2e6, least: true, unit: "events/s",
+		find: func(f *figures) []seen {
+			return f.goBench("tracer.Stitch/selected=true/flows=1000", "cpu-ns/op", perSecond)
+		},
+		why: "decoding alone takes 32 to 37 ns; the rest is stitching and what a traversal says"},
+	{what: "replay", bound: 5e6, least: true, unit: "events/s",
+		find: func(f *figures) []seen { return f.goBench("stackhop.Replay", "events/s", asIs) },
+		why:  "reading goes on beside stitching, but one goroutine stitches: it is the limit"},
+	{what: "an event with 1,000,000 live flows, of that with one, selected", bound: 115, unit: "%",
+		find: func(f *figures) []seen {
+			return f.growth("tracer.Stitch/selected=true/flows=1000000", "tracer.Stitch/selected=true/flows=1")
+		}},
+	{what: "an event with 1,000,000 live flows, of that with one, not selected", bound: 115, unit: "%",
+		find: func(f *figures) []seen {
+			return f.growth("tracer.Stitch/selected=false/flows=1000000", "tracer.Stitch/selected=false/flows=1")
+		},
+		why: "what is remembered of a flow is no longer in the processor's caches"},
+	{what: "memory at twice the capacity: the rings (4 MiB for each of two processors) and 64 MiB", bound: 72, unit: "MiB",
+		find: func(f *figures) []seen { return f.peak() },
+		why:  "with tracepoints only a packet's end is not seen: up to 65,536 are kept, each for 3 s, with all their events"},
+	{what: "memory in the last minute of that, of that in the first", bound: 105, unit: "%",
+		find: func(f *figures) []seen { return f.flat() }},
+	{what: "from a packet's beginning to its line, 99 of 100, all hooks", bound: 0.2, unit: "s",
+		find: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayAll, lineTime) },
+		why:  "a packet of that load is given out when nothing can come before it any more; where the time goes was not looked at"},
+	{what: "from a packet's beginning to its line, 99 of 100, tracepoints", bound: 0.2, unit: "s",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadCalm, wayAll, lineTime) },
+		why:  "tracepoints alone often do not say where a packet was taken by its receiver; it then is given out when it has had no news for a while"},
+	{what: "a recording", bound: 12, unit: "bytes/event",
+		find: func(f *figures) []seen {
+			return append(f.bench(siteCluster, loadKept, wayRecord, bytesEvent), f.bench(sitePair, loadKept, wayRecord, bytesEvent)...)
+		}},
+	{what: "a report of 100,000 traversals", bound: 2, unit: "s",
+		find: func(f *figures) []seen { return f.goBench("stackhop.Report", "ns/op", seconds) },
+		why:  "that is from the file on: reading and stitching its events is part of it"},
+}
+
+var errNoFigures = errors.New("there is nothing that make bench, bench-growth or bench-go has left")
