@@ -30,10 +30,10 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.names.read:
+			t.updateTC(ctx)
 		case <-devices.C:
-			if t.tc != nil {
-				t.tc.update(ctx, t.names.now.Load())
-			}
+			t.updateTC(ctx)
 		case <-services.C:
 			if now := loadedModules(); now != modules {
 				modules = now
@@ -46,5 +46,11 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		if err != nil {
 			t.cfg.Warn(err.Error())
 		}
+	}
+}
+
+func (t *Tracer) updateTC(ctx context.Context) {
+	if t.tc != nil {
+		t.tc.update(ctx)
 	}
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // inventory knows this node: its namespaces, devices and processes. It answers
-// from memory and is refreshed in the background when an event shows something
-// unknown. What has vanished is remembered for a while, see gone.
+// from memory and is refreshed in the background when the kernel says that a device
+// has changed, or an event shows something unknown. What has vanished is remembered for a while, see gone.
 type inventory struct {
 	kernel   *kernel
 	file     *events.NamesFile // nil: none
@@ -32,7 +32,8 @@ type inventory struct {
 	netfilterDrop uint32
 
 	now  atomic.Pointer[snapshot]
-	wake chan struct{}
+	wake chan struct{} // something is unknown, or has changed
+	read chan struct{} // now is another one
 
 	mu     sync.Mutex
 	wanted map[uint32]struct{} // socket inodes to find the processes of
@@ -57,7 +58,7 @@ type deviceKey struct{ netns, ifindex uint32 }
 const maxProcesses = 1 << 16
 
 // refreshEvery is how often namespaces are looked for without being asked;
-// lookAgain how soon after an unknown one was seen.
+// lookAgain how soon again, or as long after as looking took.
 const (
 	refreshEvery = 5 * time.Second
 	lookAgain    = 20 * time.Millisecond
@@ -70,7 +71,7 @@ var (
 )
 
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
-	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), reasons: dropReasons(k.types),
+	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), read: make(chan struct{}, 1), reasons: dropReasons(k.types),
 		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
 	if namesFile != nil {
 		var err error
@@ -131,9 +132,12 @@ func (inv *inventory) wantProcess(inode uint32) {
 	}
 }
 
-func (inv *inventory) refreshSoon() {
+func (inv *inventory) refreshSoon() { tell(inv.wake) }
+
+// tell leaves word in a channel with room for one.
+func tell(c chan<- struct{}) {
 	select {
-	case inv.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -149,12 +153,15 @@ func (inv *inventory) watch(ctx context.Context) {
 		case <-regular.C:
 		case <-inv.wake:
 		}
+		begun := time.Now()
 		inv.refresh()
-		// A number that cannot be found must not keep us busy.
+		tell(inv.read)
+		// A number that cannot be found must not keep us busy, nor a thousand pods that
+		// come and go.
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(lookAgain):
+		case <-time.After(max(lookAgain, time.Since(begun))):
 		}
 	}
 }

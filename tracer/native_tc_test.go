@@ -7,9 +7,10 @@ package tracer
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
 	"github.com/stackhop/stackhop/events/pcapexpr"
@@ -54,6 +55,62 @@ func TestNativeTCFollowsDevices(t *testing.T) {
 	r.stop()
 	if len(r.warned) > 0 {
 		t.Errorf("warned of %q", r.warned)
+	}
+}
+
+// A new device is attached to before a pod can have sent much: the kernel tells of it.
+func TestNativeTCCoversNewDevices(t *testing.T) {
+	c := newCluster(t, 1)
+	var r *run
+	c.within(c.node, func() error { // on a node the tool is in the node's namespace
+		r = startRun(t, Config{Select: pcapexpr.None()}, nil)
+		return nil
+	})
+	defer r.stop()
+	tc := r.tracer.tc
+	for range 3 {
+		begun, p := time.Now(), c.addPod()
+		node, err := netnsInode(runNetns + "/" + c.node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var host uint32
+		c.in(c.node, func(h *netlink.Handle) error {
+			l, err := h.LinkByName(p.host)
+			if err == nil {
+				host = uint32(l.Attrs().Index)
+			}
+			return err
+		})
+		both := func() bool {
+			tc.mu.Lock()
+			defer tc.mu.Unlock()
+			pods := 0
+			for key, links := range tc.attached {
+				if key.netns == p.inode && len(links) == 2 {
+					pods++
+				}
+			}
+			return pods == 2 && len(tc.attached[deviceKey{node, host}]) == 2 // lo and eth0
+		}
+		if !becomes(refreshEvery/2, both) {
+			t.Fatalf("the devices of %s are not attached to %v after it was begun", p.name, time.Since(begun))
+		}
+		t.Logf("%s: attached to %v after it was begun", p.name, time.Since(begun).Round(time.Millisecond))
+	}
+}
+
+// What comes during the run is attached to before what there was.
+func TestTCNewDevicesFirst(t *testing.T) {
+	old := &snapshot{devices: map[deviceKey]device{{1, 1}: {}, {1, 2}: {}, {3, 1}: {}}}
+	a := newTCAttacher(func() *snapshot { return old }, nil)
+	if got, want := a.look(old), []deviceKey{{1, 1}, {1, 2}, {3, 1}}; !slices.Equal(got, want) {
+		t.Errorf("at first: %v, want %v", got, want)
+	}
+	a.attached[deviceKey{1, 1}] = nil
+	now := &snapshot{devices: map[deviceKey]device{{1, 1}: {}, {1, 2}: {}, {3, 1}: {}, {1, 9}: {}, {4, 2}: {}, {5, 1}: {gone: true}}}
+	if got, want := a.look(now), []deviceKey{{1, 9}, {4, 2}, {1, 2}, {3, 1}}; !slices.Equal(got, want) {
+		t.Errorf("with new ones: %v, want %v", got, want)
 	}
 }
 
@@ -132,10 +189,10 @@ func TestNativeTCEndsEarly(t *testing.T) {
 	tc := r.tracer.tc
 	ended, end := context.WithCancel(context.Background())
 	end()
-	late := &tcAttacher{ingress: tc.ingress, egress: tc.egress, how: tc.how, warn: tc.warn, ctx: ended, cancel: end,
-		attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
+	late := newTCAttacher(tc.current, tc.warn)
+	late.ingress, late.egress, late.how, late.ctx, late.cancel = tc.ingress, tc.egress, tc.how, ended, end
 	defer late.close()
-	if late.update(ended, r.tracer.names.now.Load()); len(late.attached)+len(late.failed) > 0 {
+	if late.update(ended); len(late.attached)+len(late.failed) > 0 {
 		t.Errorf("attached to %d devices, %d failed, after the end", len(late.attached), len(late.failed))
 	}
 }

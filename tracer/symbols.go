@@ -24,7 +24,6 @@ import (
 type symbols struct {
 	text    string
 	list    []symbol // ascending by address; 0 where it is not to be seen
-	byName  []uint32 // of list, ascending by name, then as the kernel lists them
 	modules []string // the first is "", the kernel itself
 }
 
@@ -79,25 +78,11 @@ func parseSymbols(r io.Reader) (*symbols, error) {
 		return nil, fmt.Errorf("kernel symbols: %w", err)
 	}
 	s.text, s.list = strings.Clone(text.String()), slices.Clone(s.list) // without room to grow
-	s.sort()
+	slices.SortStableFunc(s.list, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
 	return s, nil
 }
 
-func (s *symbols) sort() {
-	slices.SortStableFunc(s.list, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
-	s.byName = make([]uint32, len(s.list))
-	for i := range s.byName {
-		s.byName[i] = uint32(i)
-	}
-	slices.SortFunc(s.byName, func(a, b uint32) int {
-		return cmp.Or(strings.Compare(s.nameOf(a), s.nameOf(b)), cmp.Compare(s.list[a].begin, s.list[b].begin))
-	})
-}
-
-func (s *symbols) nameOf(i uint32) string {
-	one := &s.list[i]
-	return s.text[one.begin:][:one.size]
-}
+func (s *symbols) nameOf(one *symbol) string { return s.text[one.begin:][:one.size] }
 
 // splitSymbol takes "ffffffffc0a1 t ip_vs_in_hook\t[ip_vs]" apart.
 func splitSymbol(line []byte) (addr uint64, kind byte, name, module []byte, ok bool) {
@@ -114,13 +99,20 @@ func splitSymbol(line []byte) (addr uint64, kind byte, name, module []byte, ok b
 }
 
 // find says whether a function exists, and in which module: of several with this
-// name the last that the kernel lists.
+// name the last that the kernel lists. It looks at all of them: for the two hundred
+// names of a run that takes less than to sort a hundred thousand.
 func (s *symbols) find(name string) (module string, ok bool) {
-	after := sort.Search(len(s.byName), func(i int) bool { return s.nameOf(s.byName[i]) > name })
-	if after == 0 || s.nameOf(s.byName[after-1]) != name {
+	var found *symbol
+	for i := range s.list {
+		one := &s.list[i]
+		if int(one.size) == len(name) && s.nameOf(one) == name && (found == nil || one.begin > found.begin) {
+			found = one
+		}
+	}
+	if found == nil || name == "" {
 		return "", false
 	}
-	return s.modules[s.list[s.byName[after-1]].module], true
+	return s.modules[found.module], true
 }
 
 // visible says whether the kernel shows addresses.
@@ -141,5 +133,5 @@ func (s *symbols) name(addr uint64) string {
 	if last.module != 0 && ends && addr/textPage != last.addr/textPage {
 		return ""
 	}
-	return s.nameOf(uint32(after - 1))
+	return s.nameOf(last)
 }

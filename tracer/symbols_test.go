@@ -155,7 +155,7 @@ func FuzzParseSymbols(f *testing.F) {
 			return
 		}
 		for i, one := range s.list {
-			name := s.nameOf(uint32(i))
+			name := s.nameOf(&s.list[i])
 			if i > 0 && s.list[i-1].addr > one.addr {
 				t.Fatal("not in order")
 			}

@@ -5,11 +5,13 @@
 package tracer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +35,12 @@ type tcAttacher struct {
 	ctx             context.Context //nolint:containedctx // until close
 	cancel          context.CancelFunc
 
+	// current is what there is on the node now.
+	current func() *snapshot
+
 	mu       sync.Mutex
-	seen     *snapshot // what update looked at last
+	seen     *snapshot              // what look looked at last
+	early    map[deviceKey]struct{} // those that there were at first
 	attached map[deviceKey][]link.Link
 	failed   map[deviceKey]bool
 }
@@ -50,7 +56,7 @@ const (
 // startTC begins to attach to the devices that there are, and returns what is closed
 // when that is done. Without tc hooks a run is poorer, and goes on: it is nil then.
 func (t *Tracer) startTC() <-chan struct{} {
-	a := &tcAttacher{warn: t.cfg.Warn, attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
+	a := newTCAttacher(t.names.now.Load, t.cfg.Warn)
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
 			continue
@@ -77,12 +83,17 @@ func (t *Tracer) startTC() <-chan struct{} {
 	a.ingress.how, a.egress.how = a.how, a.how
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	t.tc = a
-	devices, first := t.names.now.Load(), make(chan struct{})
+	first := make(chan struct{})
 	go func() {
 		defer close(first)
-		a.update(a.ctx, devices)
+		a.update(a.ctx)
 	}()
 	return first
+}
+
+func newTCAttacher(current func() *snapshot, warn func(string)) *tcAttacher {
+	return &tcAttacher{current: current, warn: warn, early: map[deviceKey]struct{}{},
+		attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
 }
 
 // awaitTC waits for what startTC has begun, with many devices only for a moment.
@@ -113,16 +124,30 @@ func haveTCX(prog *ebpf.Program) bool {
 	return !errors.Is(err, ebpf.ErrNotSupported)
 }
 
-// update attaches to devices of s that have no attachment yet, until ctx is done. While
-// another update does so it leaves that to the next one.
-func (a *tcAttacher) update(ctx context.Context, s *snapshot) {
+// update attaches to devices that have no attachment yet, until ctx is done. While
+// another update does so it leaves them to that one.
+func (a *tcAttacher) update(ctx context.Context) {
 	if !a.mu.TryLock() {
 		return
 	}
 	defer a.mu.Unlock()
-	if s == a.seen {
-		return
+	for s := a.current(); s != a.seen && ctx.Err() == nil; s = a.current() {
+		todo := a.look(s)
+		for done := true; done && len(todo) > 0; {
+			n := 1
+			for n < len(todo) && todo[n].netns == todo[0].netns {
+				n++
+			}
+			done = a.attachSome(ctx, s, todo[:n])
+			todo = todo[n:]
+		}
 	}
+}
+
+// look lets go of what has vanished, and lists what is to be attached to, by namespaces.
+// What came during the run is first: behind thousands of others its packets would have
+// been sent before its turn.
+func (a *tcAttacher) look(s *snapshot) []deviceKey {
 	before := a.seen
 	a.seen = s
 	for netns := range replacedNamespaces(before, s) {
@@ -132,40 +157,55 @@ func (a *tcAttacher) update(ctx context.Context, s *snapshot) {
 			}
 		}
 	}
-	todo := map[uint32][]deviceKey{}
+	var todo []deviceKey
 	for key, dev := range s.devices {
+		if before == nil {
+			a.early[key] = struct{}{}
+		}
 		if dev.gone {
 			a.forget(key)
 			continue
 		}
-		if _, done := a.attached[key]; done || a.failed[key] {
-			continue
+		if _, done := a.attached[key]; !done && !a.failed[key] {
+			todo = append(todo, key)
 		}
-		todo[key.netns] = append(todo[key.netns], key)
 	}
-	for inode, keys := range todo {
-		if ctx.Err() != nil {
-			return
+	early := func(key deviceKey) int {
+		if _, ok := a.early[key]; ok {
+			return 1
 		}
-		err := inNamespace(s.paths[inode], func() {
-			for _, key := range keys {
-				if ctx.Err() != nil {
-					return
-				}
-				links, err := a.attachDevice(key)
-				if err != nil {
-					a.fail(key, s.devices[key].Name, err)
-					continue
-				}
+		return 0
+	}
+	slices.SortFunc(todo, func(x, y deviceKey) int {
+		return cmp.Or(early(x)-early(y), cmp.Compare(x.netns, y.netns), cmp.Compare(x.ifindex, y.ifindex))
+	})
+	return todo
+}
+
+// attachSome attaches to devices of one namespace, until there is something new to look
+// at: it says whether it came to the end.
+func (a *tcAttacher) attachSome(ctx context.Context, s *snapshot, some []deviceKey) bool {
+	done := 0
+	err := inNamespace(s.paths[some[0].netns], func() {
+		for _, key := range some {
+			links, err := a.attachDevice(key)
+			if err != nil {
+				a.fail(key, s.devices[key].Name, err)
+			} else {
 				a.attached[key] = links
 			}
-		})
-		if err != nil {
-			for _, key := range keys {
-				a.fail(key, s.devices[key].Name, err)
+			if done++; ctx.Err() != nil || a.current() != s {
+				return
 			}
 		}
+	})
+	if err != nil {
+		for _, key := range some {
+			a.fail(key, s.devices[key].Name, err)
+		}
+		return true
 	}
+	return done == len(some) && ctx.Err() == nil
 }
 
 // replacedNamespaces lists the namespaces in which a device is another one than
@@ -222,6 +262,7 @@ func (a *tcAttacher) forget(key deviceKey) {
 	}
 	delete(a.attached, key)
 	delete(a.failed, key)
+	delete(a.early, key)
 }
 
 // fewLinks are closed while the user waits: each takes a grace period, as before.

@@ -32,6 +32,7 @@ type Tracer struct {
 	rings  *rings
 	tc     *tcAttacher
 	names  *inventory
+	links  *linkNews
 	clock  clock
 
 	delivered, malformed uint64
@@ -116,6 +117,9 @@ func raiseMemlock() error {
 }
 
 func (t *Tracer) readNames() (err error) {
+	if t.links, err = listenLinks(); err != nil { // before reading: nothing comes in between
+		return err
+	}
 	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err == nil {
 		t.names.rules = newRuleNames(t.names, t.cfg.Warn)
 	}
@@ -242,6 +246,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
+	wg.Go(func() { t.links.follow(background, t.names.refreshSoon) })
 	wg.Go(func() { t.names.watch(background) })
 	wg.Go(func() {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
@@ -379,6 +384,9 @@ func (t *Tracer) Close() error {
 		t.tc.close()
 	}
 	t.detach()
+	if t.links != nil {
+		t.links.socket.Close()
+	}
 	if t.rings != nil {
 		t.rings.close()
 	}

@@ -47,7 +47,11 @@ func (g *growth) devices() (*plot.Chart, error) {
 	return c, withDevices(func(site benchSite, node *host, n int) error {
 		var attach, detach, covered []float64
 		for range g.rounds {
-			r, err := g.selecting(site, selectNothing).start()
+			var r *benchRun
+			err := inNetns(node.name, func() (err error) { // as on a node
+				r, err = g.selecting(site, selectNothing).start()
+				return err
+			})
 			if err != nil {
 				return err
 			}
