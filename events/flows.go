@@ -38,6 +38,11 @@ type socketKey struct {
 type flowTable struct {
 	flows recent[uint64, flow]
 	procs recent[socketKey, Socket]
+	// last is what setProcess was told last: a packet's events say the same.
+	last struct {
+		at socketKey
+		of Socket
+	}
 }
 
 func (t *flowTable) init(n int) {
@@ -76,7 +81,12 @@ func (t *flowTable) repliedSince(id, time uint64) bool {
 }
 
 func (t *flowTable) setProcess(netns uint32, tuple *Tuple, s *Socket) {
-	of, known := t.procs.put(socketKey{netns, plainTupleOf(tuple)})
+	at := socketKey{netns, plainTupleOf(tuple)}
+	if t.last.at == at && t.last.of == *s {
+		return
+	}
+	t.last.at, t.last.of = at, *s
+	of, known := t.procs.put(at)
 	if !known || *of != *s {
 		*of = *s
 	}

@@ -42,6 +42,7 @@ type builder struct {
 	copies copies
 	waits  []wait
 	notes  []string
+	effect uint64 // the last packet that the traversal at hand caused; 0: none
 
 	// Kept from group to group, so that nothing is allocated for them.
 	room       []hop       // what hops cuts its results off

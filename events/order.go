@@ -15,6 +15,7 @@ type held struct {
 	t     *Traversal
 	start uint64   // ns: when its packet began
 	until uint64   // ns: when it is given out at the latest
+	after uint64   // a packet that it caused, to say how that ended; 0: none
 	ask   question // nil: nothing is to be asked
 	since uint64   // ns: when it was first asked and not answered; 0: not yet
 }
@@ -37,14 +38,38 @@ func (s *Stitcher) holdBack(h held) {
 }
 
 // releaseDue gives out what has been held back for long enough, and before it
-// what began before it.
+// what began before it; and what nothing can come before any more.
 func (s *Stitcher) releaseDue(now uint64) {
-	for i := len(s.held) - 1; i >= 0; i-- {
-		if s.held[i].until <= now {
-			s.release(i+1, false)
-			return
+	n := len(s.held)
+	for n > 0 && s.held[n-1].until > now {
+		n--
+	}
+	if n < len(s.held) {
+		oldest := s.oldestOpen(now)
+		for n < len(s.held) && s.held[n].start < oldest && s.open[s.held[n].after] == nil {
+			n++
 		}
 	}
+	s.release(n, false)
+}
+
+// maxLooks bounds the open groups that oldestOpen looks at.
+const maxLooks = 4096
+
+// oldestOpen is the beginning, in ns, of the oldest packet that may come to its end in
+// time to be given out before those that are held back now: of one that was silent for
+// long that is not expected. 0: there are too many to tell.
+func (s *Stitcher) oldestOpen(now uint64) uint64 {
+	oldest, looks := now, 0
+	for g := s.oldest; g != nil; g = g.newer {
+		if looks++; looks > maxLooks {
+			return 0
+		}
+		if g.last+s.hold > now+s.settle {
+			oldest = min(oldest, g.start())
+		}
+	}
+	return oldest
 }
 
 // release gives out the first n of the traversals held back, but for those that

@@ -3,6 +3,7 @@
 package events
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -69,6 +70,47 @@ func TestOutputOrder(t *testing.T) {
 			}
 			if last := at[len(tt.ends)-1]; last > uint64(len(tt.ends)-1)*tt.gap+310 {
 				t.Errorf("given out at %v ms", at)
+			}
+		})
+	}
+}
+
+// TestHold: a finished traversal waits for what may still come before it, and for
+// what it caused, 300 ms from its end at most.
+func TestHold(t *testing.T) {
+	const packet = "real/eth0 __ip_local_out h=172.23.97.1:%d>198.51.100.9:4,S\n"
+	for _, tt := range []struct {
+		name, before, behind string // events of other packets: 1 before the one that ends, 3 behind it
+		goesOn               bool   // 1 does so, without an end
+		want                 uint64 // ms
+	}{
+		{"alone", "", "", false, 100},
+		{"an older one has ended", fmt.Sprintf(packet, 1) + "real/eth0 kfree_skb\n", "", false, 100},
+		{"an older one is open", fmt.Sprintf(packet, 1), "", false, 200}, // so long is that one's end expected
+		{"an older one goes on", fmt.Sprintf(packet, 1), "", true, 300},
+		{"a younger one is open", "", fmt.Sprintf(packet, 3), false, 100},
+		{"one that it caused is open", "", "other=2\n" + fmt.Sprintf(packet, 3), false, 300},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, given := newLab(), false
+			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) { given = given || tr.Src.Port == 2 })
+			sc := l.script(t).add("pkt=1\n" + tt.before + "pkt=2\n" + fmt.Sprintf(packet, 2) + "pkt=3\n" + tt.behind + "pkt=2\nother=0\nreal/eth0 kfree_skb\n")
+			for i := range sc.events {
+				s.Add(&sc.events[i])
+			}
+			end := sc.events[len(sc.events)-1].Time
+			for after := uint64(10); !given && after < 1000; after += 10 {
+				if tt.goesOn {
+					older := sc.events[0]
+					older.Time, older.Seq, older.Ext = end+(after-5)*uint64(time.Millisecond), uint16(after/10)+1, 0
+					s.Add(&older)
+				}
+				if s.Advance(end + after*uint64(time.Millisecond)); given && after != tt.want {
+					t.Errorf("given out after %d ms, want %d", after, tt.want)
+				}
+			}
+			if !given {
+				t.Error("not given out")
 			}
 		})
 	}

@@ -275,6 +275,9 @@ const (
 func (s *Stitcher) forget(g *group) {
 	for _, p := range g.packets {
 		delete(s.open, p.id)
+		if p == s.latest {
+			s.latest = nil
+		}
 		s.steps -= len(p.steps)
 		if cap(p.steps) <= maxKeptSteps && len(s.freePackets) < maxFree {
 			p.reset()

@@ -27,8 +27,8 @@ type Config struct {
 	Settle time.Duration // silence after which an ended packet is given out; 0: 100 ms
 	Window time.Duration // how long a gap in Seq is waited for; 0: 250 ms
 	Idle   time.Duration // silence after which an open packet is in flight; 0: 3 s
-	// Hold is how long after a packet's last event its traversal is held back,
-	// so that those come first that began before it. 0: 300 ms.
+	// Hold is how long after a packet's last event its traversal is held back at
+	// most, so that those come first that began before it. 0: 300 ms.
 	Hold time.Duration
 
 	// MaxPackets bounds the packets kept at once; beyond it the oldest is
@@ -88,6 +88,7 @@ type Stitcher struct {
 	missed uint64 // ns: see Missed; 0: nothing was lost
 	now    uint64 // ns: the latest time heard of, from events or Advance
 	open   map[uint64]*packet
+	latest *packet // of open, the one that had the last event; nil: none
 	done   tombstones
 	flows  flowTable
 	due    dueHeap
@@ -167,7 +168,10 @@ func (s *Stitcher) Add(e *Event) {
 		e = s.elsewhere(e)
 	}
 	s.now = max(s.now, e.Time)
-	p := s.open[e.Packet]
+	p := s.latest // a packet's events come in a row, mostly
+	if p == nil || p.id != e.Packet {
+		p = s.open[e.Packet]
+	}
 	if p == nil && s.done.has(e.Packet) {
 		s.stats.Late++
 		return
@@ -182,6 +186,7 @@ func (s *Stitcher) Add(e *Event) {
 	if p == nil {
 		p = s.newPacket(e.Packet)
 	}
+	s.latest = p
 	st := s.station(e.Hook)
 	switch p.add(e, st) {
 	case addDuplicate:

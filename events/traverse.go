@@ -53,7 +53,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	if hairpin != nil && e.ask == nil {
 		e.ask = hairpin
 	}
-	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, ask: e.ask})
+	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, after: b.effect, ask: e.ask})
 }
 
 // outcome judges a run by itself.
@@ -256,6 +256,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 			t.CausedBy = hexID(id)
 		}
 	}
+	b.effect = 0
 	var last *packet
 	for i := range r.hops {
 		p := r.hops[i].p
@@ -265,6 +266,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 		last = p
 		for _, e := range p.effects {
 			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
+				b.effect = e.packet
 				t.Causes = append(t.Causes, hexID(e.id))
 				t.CausesText = append(t.CausesText, openText(b.s.open[e.packet]))
 			}
