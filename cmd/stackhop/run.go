@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"time"
 
@@ -114,12 +115,14 @@ const slowAttach = time.Second
 
 // attach makes the tracer of a run.
 func (a *app) attach(c tracer.Config) (liveTracer, error) {
-	debug.SetGCPercent(leastPercent)
+	debug.SetGCPercent(min(attachPercent, gcPercent(liveHeap(make([]metrics.Sample, 1)))))
+	defer debug.SetGCPercent(leastPercent)
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)
-	// What attaching took, types of the kernel above all, is not needed any more.
-	debug.FreeOSMemory()
+	// What attaching took, types of the kernel above all, is not needed any more. Nobody
+	// needs to wait until it is given back.
+	go debug.FreeOSMemory()
 	return tr, err
 }
 

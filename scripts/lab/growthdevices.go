@@ -47,17 +47,19 @@ func (g *growth) devices() (*plot.Chart, error) {
 	return c, withDevices(func(site benchSite, node *host, n int) error {
 		var attach, detach, covered []float64
 		for range g.rounds {
-			var r *benchRun
-			err := inNetns(node.name, func() (err error) { // as on a node
-				r, err = g.selecting(site, selectNothing).start()
-				return err
+			var cost benchCost
+			var late time.Duration
+			err := inNetns(node.name, func() error { // as on a node; the tool ends with the thread that starts it
+				r, err := g.selecting(site, selectNothing).start()
+				if err != nil {
+					return err
+				}
+				late, err = coveredAfter(node)
+				var stopped error
+				cost, stopped = r.stop()
+				return errors.Join(err, stopped)
 			})
 			if err != nil {
-				return err
-			}
-			late, err := coveredAfter(node)
-			cost, stopped := r.stop()
-			if err := errors.Join(err, stopped); err != nil {
 				return err
 			}
 			attach, detach, covered = append(attach, cost.Attach), append(detach, cost.Detach), append(covered, late.Seconds())
