@@ -120,9 +120,8 @@ func (a *app) attach(c tracer.Config) (liveTracer, error) {
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)
-	// What attaching took, types of the kernel above all, is not needed any more. Nobody
-	// needs to wait until it is given back.
-	go debug.FreeOSMemory()
+	// What attaching took, types of the kernel above all, is not needed any more.
+	debug.FreeOSMemory()
 	return tr, err
 }
 
