@@ -32,7 +32,8 @@ type inventory struct {
 	netfilterDrop uint32
 
 	now  atomic.Pointer[snapshot]
-	wake chan struct{} // something is unknown, or has changed
+	wake chan struct{} // an event showed something unknown
+	news chan struct{} // the kernel told of a change
 	read chan struct{} // now is another one
 
 	mu     sync.Mutex
@@ -58,10 +59,13 @@ type deviceKey struct{ netns, ifindex uint32 }
 const maxProcesses = 1 << 16
 
 // refreshEvery is how often namespaces are looked for without being asked;
-// lookAgain how soon again, or as long after as looking took.
+// lookAgain how soon after an unknown one was seen. A pod that changes its devices
+// without end has us look for a fifth of the time: restFor as long as it took there is
+// no look for the kernel's news alone.
 const (
 	refreshEvery = 5 * time.Second
 	lookAgain    = 20 * time.Millisecond
+	restFor      = 4
 )
 
 var (
@@ -71,7 +75,7 @@ var (
 )
 
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
-	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), read: make(chan struct{}, 1), reasons: dropReasons(k.types),
+	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1), read: make(chan struct{}, 1), reasons: dropReasons(k.types),
 		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
 	if namesFile != nil {
 		var err error
@@ -144,24 +148,31 @@ func tell(c chan<- struct{}) {
 
 // watch refreshes until ctx is done.
 func (inv *inventory) watch(ctx context.Context) {
-	regular := time.NewTicker(refreshEvery)
+	regular, rested := time.NewTicker(refreshEvery), time.NewTimer(0)
 	defer regular.Stop()
+	defer rested.Stop()
+	var news <-chan struct{} // nil while there is rest
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-rested.C:
+			news = inv.news
+			continue
 		case <-regular.C:
 		case <-inv.wake:
+		case <-news:
 		}
 		begun := time.Now()
 		inv.refresh()
 		tell(inv.read)
-		// A number that cannot be found must not keep us busy, nor a thousand pods that
-		// come and go.
+		news = nil
+		rested.Reset(restFor * time.Since(begun))
+		// A number that cannot be found must not keep us busy.
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(lookAgain, time.Since(begun))):
+		case <-time.After(lookAgain):
 		}
 	}
 }
