@@ -20,7 +20,8 @@ import (
 
 // inventory knows this node: its namespaces, devices and processes. It answers
 // from memory and is refreshed in the background when the kernel says that a device
-// has changed, or an event shows something unknown. What has vanished is remembered for a while, see gone.
+// has changed, or an event shows something unknown. What has vanished is remembered
+// for a while, see gone.
 type inventory struct {
 	kernel   *kernel
 	file     *events.NamesFile // nil: none
