@@ -3,6 +3,7 @@
 package events
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -308,5 +309,37 @@ func TestPurgeNote(t *testing.T) {
 		if len(out) != 1 || len(out[0].Notes) != want {
 			t.Errorf("%s: %d traversals, the first %+v, want %d notes", flags, len(out), out[0], want)
 		}
+	}
+}
+
+// TestSettlingTracepoints: with tracepoints alone nothing more is heard of a packet that
+// came to a device with its address, while others may be forwarded.
+func TestSettlingTracepoints(t *testing.T) {
+	const to = "real/vethpod net_dev_start_xmit h=172.23.97.1:9>%s:80,S\nn1/eth0 netif_receive_skb\n"
+	for _, tt := range []struct {
+		name, script string
+		functions    bool
+		want         time.Duration
+	}{
+		{"its own address", fmt.Sprintf(to, "10.0.0.180"), false, 250 * time.Millisecond},
+		{"behind tc", fmt.Sprintf(to, "10.0.0.180") + "n1/eth0 tc_ingress\n", false, 250 * time.Millisecond},
+		{"another's address", fmt.Sprintf(to, "10.0.0.181"), false, 3 * time.Second},
+		{"functions are hooked", fmt.Sprintf(to, "10.0.0.180"), true, 3 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, given := newLab(), false
+			sc := l.script(t).add(tt.script)
+			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: tt.functions}, func(*Traversal) { given = true })
+			for i := range sc.events {
+				s.Add(&sc.events[i])
+			}
+			end := sc.events[len(sc.events)-1].Time
+			if s.Advance(end + uint64(tt.want) - 1); given {
+				t.Error("given out too early")
+			}
+			if s.Advance(end + uint64(tt.want)); !given {
+				t.Error("not given out")
+			}
+		})
 	}
 }

@@ -38,8 +38,9 @@ func (s *Stitcher) holdBack(h held) {
 }
 
 // releaseDue gives out what has been held back for long enough, and before it
-// what began before it; and what nothing can come before any more.
-func (s *Stitcher) releaseDue(now uint64) {
+// what began before it; and what nothing can come before any more. It says whether that
+// was too much for one time.
+func (s *Stitcher) releaseDue(now uint64) (more bool) {
 	n := len(s.held)
 	for n > 0 && s.held[n-1].until > now {
 		n--
@@ -50,7 +51,8 @@ func (s *Stitcher) releaseDue(now uint64) {
 			n++
 		}
 	}
-	s.release(n, false)
+	s.release(min(n, maxAtOnce), false)
+	return n > maxAtOnce
 }
 
 // maxLooks bounds the open groups that oldestOpen looks at.

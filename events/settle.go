@@ -2,15 +2,24 @@
 
 package events
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
+
+// maxAtOnce bounds the packets that Advance finishes, and those that it gives out: that
+// takes some 15 ms, for which nobody reads events.
+const maxAtOnce = 256
 
 // Advance says up to which time all events were added, in ns on the events' clock,
-// finishes every packet that has settled by then, and gives out what was held back
-// long enough. Some events may be later already: where CPUs are read one after the
-// other, and reading one took long, the others have more to tell of that time.
-func (s *Stitcher) Advance(now uint64) {
+// finishes packets that have settled by then, and gives out what was held back
+// long enough. It says whether there is more to be done: then the time for it is now,
+// but events come first. Some events may be later already: where CPUs are read one after
+// the other, and reading one took long, the others have more to tell of that time.
+func (s *Stitcher) Advance(now uint64) (more bool) {
 	s.now = max(s.now, now)
-	for len(s.due.groups) > 0 && s.due.groups[0].due <= now {
+	n := 0
+	for ; n < maxAtOnce && len(s.due.groups) > 0 && s.due.groups[0].due <= now; n++ {
 		g := s.due.groups[0]
 		ready := g.last + s.patience(g)
 		if ready <= now {
@@ -19,7 +28,7 @@ func (s *Stitcher) Advance(now uint64) {
 		}
 		s.due.set(g, ready)
 	}
-	s.releaseDue(now)
+	return s.releaseDue(now) || n == maxAtOnce
 }
 
 // Flush gives out everything that is still open, as what is known of it says.
@@ -84,9 +93,22 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 		// The kernel gives up after three tries of a second each: wait for
 		// its verdict rather than to meet it half way.
 		return s.idle + s.idle/2
+	case !s.cfg.HasFunctions && (last.station == StationReceive || last.station == StationTCIngress) && s.isFor(p, last):
+		return s.window // what its socket does with it is not seen
 	default:
 		return s.idle
 	}
+}
+
+// isFor says whether the device where a packet was last has the address that the packet
+// goes to.
+func (s *Stitcher) isFor(p *packet, at *step) bool {
+	h := p.header()
+	if h == nil {
+		return false
+	}
+	d, ok := s.names.Device(at.netns, at.ifindex)
+	return ok && slices.Contains(d.Addrs, h.Tuple.Dst)
 }
 
 // makeRoom gives out the oldest packets while too many are kept for an event

@@ -39,11 +39,12 @@ func TestMain(m *testing.M) {
 type nullSink struct{ ticked func() }
 
 func (s *nullSink) Event(*events.Event) {}
-func (s *nullSink) Tick(uint64) {
+func (s *nullSink) Tick(uint64) bool {
 	if s.ticked != nil {
 		s.ticked()
 		s.ticked = nil
 	}
+	return false
 }
 
 // traceUntilKilled is the child's whole life. "ready" tells that it traces.

@@ -42,10 +42,11 @@ func (r *run) Event(e *events.Event) {
 }
 
 // Tick implements Sink.
-func (r *run) Tick(now uint64) {
+func (r *run) Tick(now uint64) bool {
 	r.mu.Lock()
 	r.now = now
 	r.mu.Unlock()
+	return false
 }
 
 // startRun attaches, switches on and returns once the hooks are on.

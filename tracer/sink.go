@@ -9,8 +9,9 @@ type Sink interface {
 	// Event is called for each event; the event is reused after it returns.
 	Event(e *events.Event)
 	// Tick is called at least every 50 ms with the monotonic clock, in ns, up
-	// to which the rings were read.
-	Tick(now uint64)
+	// to which the rings were read. It says whether it has more to do: then it is
+	// called again as soon as they were read again.
+	Tick(now uint64) (more bool)
 }
 
 // Stats counts events from the hooks to the Sink. Matched is the sum of

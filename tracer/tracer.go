@@ -273,19 +273,24 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	}
 	ticker := time.NewTicker(t.cfg.Poll)
 	defer ticker.Stop()
+	idle, busy := ticker.C, make(chan time.Time)
+	close(busy)
 	for {
 		now := monotonic()
 		if err := t.rings.drain(deliver); err != nil {
 			return err
 		}
-		sink.Tick(now)
+		again := idle
+		if sink.Tick(now) {
+			again = busy
+		}
 		select {
 		case <-ctx.Done():
 			if err := t.state.set("enabled", 0); err != nil {
 				return err
 			}
 			return t.rings.drain(deliver)
-		case <-ticker.C:
+		case <-again:
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (s *session) meet(netns uint32) {
 }
 
 // Tick is the clock of the session.
-func (s *session) Tick(now uint64) {
+func (s *session) Tick(now uint64) (more bool) {
 	if !s.begun {
 		s.begun = true
 		s.start = now
@@ -123,7 +123,7 @@ func (s *session) Tick(now uint64) {
 		}
 	}
 	s.tellMissed()
-	s.stitcher.Advance(now)
+	more = s.stitcher.Advance(now)
 	s.collecting.tick(now)
 	s.display.flush(s.ctx)
 	if s.record != nil {
@@ -147,6 +147,7 @@ func (s *session) Tick(now uint64) {
 	case s.child != nil && s.settled(now):
 		s.end(nil)
 	}
+	return more
 }
 
 // tellMissed tells the stitcher of lost events, before it judges what they may have
