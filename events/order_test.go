@@ -116,6 +116,40 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestAdvanceInParts: very much that is due is done in parts, in order.
+func TestAdvanceInParts(t *testing.T) {
+	const packets = 3*maxAtOnce + 7
+	l := newLab()
+	e := l.script(t).add("real/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\nreal/eth0 kfree_skb\n").events
+	n, last := 0, time.Time{}
+	s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) {
+		n++
+		if tr.Time.Before(last) {
+			t.Fatal("out of order")
+		}
+		last = tr.Time
+	})
+	now := uint64(0)
+	for i := range uint64(packets) {
+		for _, ev := range e {
+			ev.Packet, ev.Time = i+1, ev.Time+i
+			now = ev.Time
+			s.Add(&ev)
+		}
+	}
+	now += uint64(time.Second)
+	times := 1
+	for before := 0; s.Advance(now); before, times = n, times+1 {
+		if n-before > maxAtOnce {
+			t.Fatalf("%d at once", n-before)
+		}
+	}
+	if n != packets || times < packets/maxAtOnce {
+		t.Errorf("%d of %d given out in %d parts", n, packets, times)
+	}
+	checkEmpty(t, s)
+}
+
 // TestHoldIsBounded: what is held back is bounded in number, too.
 func TestHoldIsBounded(t *testing.T) {
 	l := newLab()
