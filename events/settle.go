@@ -7,16 +7,23 @@ import (
 	"sort"
 )
 
-// maxAtOnce bounds the packets that Advance finishes, and those that it gives out: that
-// takes some 15 ms, for which nobody reads events.
+// Advance says up to which time all events were added, in ns on the events' clock,
+// finishes every packet that has settled by then, and gives out what was held back
+// long enough. Some events may be later already: where CPUs are read one after the
+// other, and reading one took long, the others have more to tell of that time.
+func (s *Stitcher) Advance(now uint64) {
+	for s.AdvanceSome(now) {
+	}
+}
+
+// maxAtOnce bounds the packets that AdvanceSome finishes, and those that it gives out:
+// that takes some 15 ms, for which nobody reads events.
 const maxAtOnce = 256
 
-// Advance says up to which time all events were added, in ns on the events' clock,
-// finishes packets that have settled by then, and gives out what was held back
-// long enough. It says whether there is more to be done: then the time for it is now,
-// but events come first. Some events may be later already: where CPUs are read one after
-// the other, and reading one took long, the others have more to tell of that time.
-func (s *Stitcher) Advance(now uint64) (more bool) {
+// AdvanceSome is Advance for who must not be away from his events for long: it says
+// whether there is more to be done. What comes in between may be of a packet that Advance
+// would have finished before.
+func (s *Stitcher) AdvanceSome(now uint64) (more bool) {
 	s.now = max(s.now, now)
 	n := 0
 	for ; n < maxAtOnce && len(s.due.groups) > 0 && s.due.groups[0].due <= now; n++ {

@@ -123,7 +123,7 @@ func (s *session) Tick(now uint64) (more bool) {
 		}
 	}
 	s.tellMissed()
-	more = s.stitcher.Advance(now)
+	more = s.stitcher.AdvanceSome(now)
 	s.collecting.tick(now)
 	s.display.flush(s.ctx)
 	if s.record != nil {
