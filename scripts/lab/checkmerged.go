@@ -12,9 +12,14 @@ import (
 	"github.com/stackhop/stackhop/events"
 )
 
-// maxClockError is how wrong the difference of two clocks may be that a merge
-// finds out.
-const maxClockError = time.Millisecond
+// maxClockError is how wrong the difference of two clocks may be that a merge finds out,
+// or as much as it says itself: the way from node to node takes milliseconds where one
+// thread emulates all processors, not the same in both directions. maxClockDoubt is how
+// much that may be.
+const (
+	maxClockError = time.Millisecond
+	maxClockDoubt = 10 * time.Millisecond
+)
 
 // merged compares both nodes' recordings together with the cases. They are of
 // one kernel, so their clocks agree.
@@ -135,8 +140,12 @@ func (r *recordingsCheck) mergedBy(truth time.Duration, files ...string) ([]*eve
 	if m[3] == "behind" {
 		offset = -offset
 	}
-	if (offset - truth).Abs() > maxClockError {
-		r.fault("the clocks differ by %v, and by the merge %v", truth, offset)
+	doubt, err := time.ParseDuration(m[5])
+	if err != nil {
+		return nil, err
+	}
+	if (offset-truth).Abs() > max(maxClockError, doubt) || doubt > maxClockDoubt {
+		r.fault("the clocks differ by %v, and by the merge %v ± %v", truth, offset, doubt)
 	}
 	r.fact("clocks: %s; %v by construction", m[0], truth)
 	return all, nil

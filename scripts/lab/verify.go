@@ -181,26 +181,27 @@ func (v *verification) table() error {
 	return v.conclude(good, extras)
 }
 
-// conclude prints what differs, and the last line.
+// conclude prints what differs, and the last line; the error has what differs, too.
 func (v *verification) conclude(good, extras int) error {
-	wrong := 0
+	var wrong []string
 	for _, c := range v.list {
 		for _, f := range slices.Compact(c.faults()) {
-			fmt.Fprintf(v.out, "  case %s: %s\n", c.c.id, f)
-			wrong++
+			wrong = append(wrong, fmt.Sprintf("case %s: %s", c.c.id, f))
 		}
 	}
 	for _, t := range v.left {
 		if t.Proto == "tcp" || t.Proto == "udp" {
-			fmt.Fprintf(v.out, "  of no case: %s %s → %s: %s\n", t.Proto, address(t.Src), address(t.Dst), t.Summary)
-			wrong++
+			wrong = append(wrong, fmt.Sprintf("of no case: %s %s → %s: %s", t.Proto, address(t.Src), address(t.Dst), t.Summary))
 		}
+	}
+	for _, line := range wrong {
+		fmt.Fprintln(v.out, "  "+line)
 	}
 	for _, line := range v.summary {
 		fmt.Fprintln(v.out, line)
 		// A hook that this kernel has and that could not be attached is a warning.
 		if strings.Contains(line, "LOST") || strings.HasPrefix(line, "warning: ") {
-			wrong++
+			wrong = append(wrong, line)
 		}
 	}
 	fmt.Fprintf(v.out, "%s of ten cases are as the scenarios say", inWords(good))
@@ -208,8 +209,8 @@ func (v *verification) conclude(good, extras int) error {
 		fmt.Fprintf(v.out, ", %d of %d extras", extras, len(cases)-ten)
 	}
 	fmt.Fprintln(v.out)
-	if wrong > 0 || good != ten || v.all && extras != len(cases)-ten {
-		return errors.New("what was seen is not what was expected: the list is above")
+	if len(wrong) > 0 || good != ten || v.all && extras != len(cases)-ten {
+		return fmt.Errorf("%w: %s", errNotAsExpected, strings.Join(wrong, "; "))
 	}
 	return nil
 }
@@ -225,6 +226,8 @@ func mark(faults []string) string {
 	}
 	return "DIFFERS"
 }
+
+var errNotAsExpected = errors.New("what was seen is not what was expected")
 
 // expectedText is the short form of what must be seen.
 func expectedText(request, reply leg) string {
