@@ -92,6 +92,9 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 	case last.netns == netnsElsewhere:
 		return s.window // what it waits for there is not seen here
 	case deliveryStation[last.station]:
+		if !s.knowsReceiver(p, last) {
+			return s.window
+		}
 		return s.settle
 	case last.station == StationTransmit && s.leaves(last.netns, last.ifindex):
 		// Drivers free what they sent when they feel like it.
@@ -105,6 +108,27 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 	default:
 		return s.idle
 	}
+}
+
+// knowsReceiver says whether it is known whose data it is that came to a socket, or
+// nobody will tell: of a connection that its server had not accepted yet the answer will.
+func (s *Stitcher) knowsReceiver(p *packet, at *step) bool {
+	h := p.header()
+	if at.station != StationSocketIn || h == nil || h.Proto != protoTCP || !takesSequence(h) || h.TCPFlags&(tcpSYN|tcpFIN) != 0 {
+		return true
+	}
+	if at.aux >= 0 {
+		socket := &p.sockets[at.aux]
+		if at.flags&FlagTask != 0 && socket.PID != 0 {
+			return true
+		}
+		if _, _, ok := s.names.Process(socket.Inode); ok {
+			return true
+		}
+	}
+	from := h.Tuple.Reverse()
+	_, ok := s.flows.process(at.netns, &from)
+	return ok
 }
 
 // isFor says whether the device where a packet was last has the address that the packet
