@@ -7,6 +7,7 @@ package tracer
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -37,6 +38,11 @@ type inventory struct {
 	news chan struct{} // the kernel told of a change
 	read chan struct{} // now is another one
 
+	// Processes are found apart from that: reading all namespaces may take longer than
+	// a traversal waits.
+	processes atomic.Pointer[map[uint32]process] // by a socket's inode; never changed
+	want      chan struct{}                      // wanted has some
+
 	mu     sync.Mutex
 	wanted map[uint32]struct{} // socket inodes to find the processes of
 	tried  map[uint32]struct{} // … that have none
@@ -47,7 +53,6 @@ type snapshot struct {
 	namespaces map[uint32]events.Namespace
 	paths      map[uint32]string // a file that opens the namespace
 	devices    map[deviceKey]device
-	processes  map[uint32]process
 
 	// Of namespaces and devices, those that have vanished.
 	goneNamespaces gone[uint32]
@@ -76,7 +81,8 @@ var (
 )
 
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
-	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1), read: make(chan struct{}, 1), reasons: dropReasons(k.types),
+	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1), read: make(chan struct{}, 1),
+		want: make(chan struct{}, 1), reasons: dropReasons(k.types),
 		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
 	if namesFile != nil {
 		var err error
@@ -90,6 +96,7 @@ func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
 		}
 	}
 	inv.now.Store(&snapshot{})
+	inv.processes.Store(&map[uint32]process{})
 	inv.refresh()
 	return inv, nil
 }
@@ -119,7 +126,7 @@ func (inv *inventory) notice(e *events.Event) {
 		inv.refreshSoon()
 	}
 	if inode := e.Socket.Inode; inode != 0 {
-		if _, ok := s.processes[inode]; !ok {
+		if _, ok := (*inv.processes.Load())[inode]; !ok {
 			inv.wantProcess(inode)
 		}
 	}
@@ -133,7 +140,7 @@ func (inv *inventory) wantProcess(inode uint32) {
 	}
 	inv.mu.Unlock()
 	if !tried {
-		inv.refreshSoon()
+		tell(inv.want)
 	}
 }
 
@@ -178,13 +185,29 @@ func (inv *inventory) watch(ctx context.Context) {
 	}
 }
 
-// refresh reads namespaces, devices and wanted processes anew.
+// watchProcesses finds the processes of sockets until ctx is done.
+func (inv *inventory) watchProcesses(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-inv.want:
+		}
+		inv.findWanted()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// refresh reads namespaces and devices anew.
 func (inv *inventory) refresh() {
 	old := inv.now.Load()
 	s := &snapshot{
 		namespaces: map[uint32]events.Namespace{},
 		devices:    map[deviceKey]device{},
-		processes:  old.processes,
 	}
 	s.paths = findNamespaces()
 	unread := map[uint32]bool{}
@@ -204,7 +227,6 @@ func (inv *inventory) refresh() {
 		}
 	}
 	s.remember(old, unread)
-	inv.findWanted(s)
 	inv.now.Store(s)
 }
 
@@ -242,7 +264,7 @@ func (s *snapshot) remember(old *snapshot, unread map[uint32]bool) {
 }
 
 // findWanted looks for the processes of sockets that events named.
-func (inv *inventory) findWanted(s *snapshot) {
+func (inv *inventory) findWanted() {
 	inv.mu.Lock()
 	wanted := inv.wanted
 	inv.wanted = map[uint32]struct{}{}
@@ -250,12 +272,10 @@ func (inv *inventory) findWanted(s *snapshot) {
 	if len(wanted) == 0 {
 		return
 	}
-	found := findProcesses(wanted)
-	processes := make(map[uint32]process, len(s.processes)+len(found))
-	if len(s.processes)+len(found) <= maxProcesses {
-		for inode, p := range s.processes {
-			processes[inode] = p
-		}
+	found, old := findProcesses(wanted), *inv.processes.Load()
+	processes := make(map[uint32]process, len(old)+len(found))
+	if len(old)+len(found) <= maxProcesses {
+		maps.Copy(processes, old)
 	}
 	inv.mu.Lock()
 	if len(inv.tried) > maxProcesses {
@@ -269,7 +289,7 @@ func (inv *inventory) findWanted(s *snapshot) {
 		}
 	}
 	inv.mu.Unlock()
-	s.processes = processes
+	inv.processes.Store(&processes)
 }
 
 // Device implements events.Names.
@@ -293,7 +313,7 @@ func (inv *inventory) Address(ip string, _ uint16) events.AddressNames {
 
 // Process implements events.Names.
 func (inv *inventory) Process(inode uint32) (comm string, pid uint32, ok bool) {
-	p, ok := inv.now.Load().processes[inode]
+	p, ok := (*inv.processes.Load())[inode]
 	return p.comm, p.pid, ok
 }
 

@@ -85,37 +85,44 @@ func TestNativePeersOfTwins(t *testing.T) {
 }
 
 func TestNotice(t *testing.T) {
-	inv := &inventory{wake: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{7: {}}}
-	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}, processes: map[uint32]process{5: {}}})
+	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{7: {}}}
+	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}})
+	inv.processes.Store(&map[uint32]process{5: {}})
 	tests := []struct {
-		name string
-		e    events.Event
-		wake bool
+		name       string
+		e          events.Event
+		wake, want bool
 	}{
-		{"all known", events.Event{Netns: 1, Ifindex: 2, Socket: events.Socket{Inode: 5}}, false},
-		{"no numbers", events.Event{}, false},
-		{"namespace", events.Event{Netns: 3}, true},
-		{"device", events.Event{Netns: 1, Ifindex: 3}, true},
-		{"process", events.Event{Netns: 1, Socket: events.Socket{Inode: 6}}, true},
-		{"process that was not found", events.Event{Netns: 1, Socket: events.Socket{Inode: 7}}, false},
+		{"all known", events.Event{Netns: 1, Ifindex: 2, Socket: events.Socket{Inode: 5}}, false, false},
+		{"no numbers", events.Event{}, false, false},
+		{"namespace", events.Event{Netns: 3}, true, false},
+		{"device", events.Event{Netns: 1, Ifindex: 3}, true, false},
+		{"process", events.Event{Netns: 1, Socket: events.Socket{Inode: 6}}, false, true},
+		{"process that was not found", events.Event{Netns: 1, Socket: events.Socket{Inode: 7}}, false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inv.notice(&tt.e)
-			select {
-			case <-inv.wake:
-				if !tt.wake {
-					t.Error("looks for what it knows")
-				}
-			default:
-				if tt.wake {
-					t.Error("does not look")
-				}
+			if got := len(inv.wake) > 0; got != tt.wake {
+				t.Errorf("looks at namespaces: %t, want %t", got, tt.wake)
 			}
+			if got := len(inv.want) > 0; got != tt.want {
+				t.Errorf("looks for processes: %t, want %t", got, tt.want)
+			}
+			drain(inv.wake)
+			drain(inv.want)
 		})
 	}
 	if _, ok := inv.wanted[6]; !ok || len(inv.wanted) != 1 {
 		t.Errorf("sockets to look for: %v", inv.wanted)
+	}
+}
+
+// drain takes what was told.
+func drain(c <-chan struct{}) {
+	select {
+	case <-c:
+	default:
 	}
 }
 

@@ -248,6 +248,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	defer stop()
 	wg.Go(func() { t.links.follow(background, func() { tell(t.names.news) }) })
 	wg.Go(func() { t.names.watch(background) })
+	wg.Go(func() { t.names.watchProcesses(background) })
 	wg.Go(func() {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
 	})
