@@ -191,7 +191,7 @@ var targets = []target{
 		why: "what is remembered of a flow is no longer in the processor's caches"},
 	{what: "memory at twice the capacity: the rings (4 MiB for each of two processors) and 64 MiB", bound: 72, unit: "MiB",
 		find: func(f *figures) []seen { return f.peak() },
-		why:  "with tracepoints only a packet's end is not seen: up to 65,536 are kept, each for 3 s, with all their events"},
+		why:  "with tracepoints only the end of what a receiver takes is not seen: such packets are kept for 0.25 s, others for up to 3 s, 65,536 at most, with all their events"},
 	{what: "memory in the last minute of that, of that in the first", bound: 105, unit: "%",
 		find: func(f *figures) []seen { return f.flat() }},
 	{what: "from a packet's beginning to its line, 99 of 100, all hooks", bound: 0.2, unit: "s",
