@@ -80,7 +80,10 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 	if len(p.steps) == 0 || p.lost() > 0 {
 		return s.window
 	}
-	if p.ended {
+	if p.ended || deliveryStation[p.steps[len(p.steps)-1].station] {
+		if !s.knowsReceiver(p) {
+			return s.window
+		}
 		return s.settle
 	}
 	if p.born == StationClone && len(p.steps) == 1 {
@@ -91,11 +94,6 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 	switch last := &p.steps[len(p.steps)-1]; {
 	case last.netns == netnsElsewhere:
 		return s.window // what it waits for there is not seen here
-	case deliveryStation[last.station]:
-		if !s.knowsReceiver(p, last) {
-			return s.window
-		}
-		return s.settle
 	case last.station == StationTransmit && s.leaves(last.netns, last.ifindex):
 		// Drivers free what they sent when they feel like it.
 		return s.window
@@ -112,11 +110,19 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 
 // knowsReceiver says whether it is known whose data it is that came to a socket, or
 // nobody will tell: of a connection that its server had not accepted yet the answer will.
-func (s *Stitcher) knowsReceiver(p *packet, at *step) bool {
+func (s *Stitcher) knowsReceiver(p *packet) bool {
 	h := p.header()
-	if at.station != StationSocketIn || h == nil || h.Proto != protoTCP || !takesSequence(h) || h.TCPFlags&(tcpSYN|tcpFIN) != 0 {
+	if h == nil || h.Proto != protoTCP || !takesSequence(h) || h.TCPFlags&(tcpSYN|tcpFIN) != 0 {
 		return true
 	}
+	i := len(p.steps) - 1
+	for i >= 0 && p.steps[i].station != StationSocketIn {
+		i--
+	}
+	if i < 0 {
+		return true
+	}
+	at := &p.steps[i]
 	if at.aux >= 0 {
 		socket := &p.sockets[at.aux]
 		if at.flags&FlagTask != 0 && socket.PID != 0 {

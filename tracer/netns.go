@@ -265,7 +265,10 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 				continue
 			}
 			if _, ok := inodes[uint32(n)]; ok {
-				comm, _ := os.ReadFile(dir + "/comm")
+				comm, err := os.ReadFile(dir + "/comm")
+				if err != nil {
+					continue // it has ended meanwhile
+				}
 				found[uint32(n)] = process{comm: strings.TrimSuffix(string(comm), "\n"), pid: uint32(pid)}
 			}
 		}
