@@ -45,7 +45,7 @@ type inventory struct {
 
 	mu     sync.Mutex
 	wanted map[uint32]struct{} // socket inodes to find the processes of
-	tried  map[uint32]struct{} // … that have none
+	tried  map[uint32]int      // how often … was looked for in vain
 }
 
 // snapshot is replaced as a whole, never changed.
@@ -63,6 +63,10 @@ type deviceKey struct{ netns, ifindex uint32 }
 
 // maxProcesses bounds what is remembered of processes.
 const maxProcesses = 1 << 16
+
+// maxTries is how often a socket's process is looked for: one that is just accepted has an
+// inode some time before its process has a descriptor.
+const maxTries = 3
 
 // refreshEvery is how often namespaces are looked for without being asked;
 // lookAgain how soon after an unknown one was seen. A pod that changes its devices
@@ -83,7 +87,7 @@ var (
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
 	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1), read: make(chan struct{}, 1),
 		want: make(chan struct{}, 1), reasons: dropReasons(k.types),
-		wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{}}
+		wanted: map[uint32]struct{}{}, tried: map[uint32]int{}}
 	if namesFile != nil {
 		var err error
 		if inv.file, err = events.ParseNamesFile(namesFile); err != nil {
@@ -134,12 +138,12 @@ func (inv *inventory) notice(e *events.Event) {
 
 func (inv *inventory) wantProcess(inode uint32) {
 	inv.mu.Lock()
-	_, tried := inv.tried[inode]
-	if !tried {
+	look := inv.tried[inode] < maxTries
+	if look {
 		inv.wanted[inode] = struct{}{}
 	}
 	inv.mu.Unlock()
-	if !tried {
+	if look {
 		tell(inv.want)
 	}
 }
@@ -279,13 +283,16 @@ func (inv *inventory) findWanted() {
 	}
 	inv.mu.Lock()
 	if len(inv.tried) > maxProcesses {
-		inv.tried = map[uint32]struct{}{}
+		inv.tried = map[uint32]int{}
 	}
 	for inode := range wanted {
 		if p, ok := found[inode]; ok {
 			processes[inode] = p
-		} else {
-			inv.tried[inode] = struct{}{}
+			continue
+		}
+		if inv.tried[inode]++; inv.tried[inode] < maxTries {
+			inv.wanted[inode] = struct{}{}
+			tell(inv.want)
 		}
 	}
 	inv.mu.Unlock()

@@ -85,7 +85,7 @@ func TestNativePeersOfTwins(t *testing.T) {
 }
 
 func TestNotice(t *testing.T) {
-	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]struct{}{7: {}}}
+	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]int{7: maxTries}}
 	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}})
 	inv.processes.Store(&map[uint32]process{5: {}})
 	tests := []struct {
@@ -123,6 +123,24 @@ func drain(c <-chan struct{}) {
 	select {
 	case <-c:
 	default:
+	}
+}
+
+// TestFindWanted: a socket that nobody has is looked for again, but not for ever.
+func TestFindWanted(t *testing.T) {
+	inv := &inventory{want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]int{}}
+	inv.processes.Store(&map[uint32]process{})
+	inv.wantProcess(1) // no socket has that
+	times := 0
+	for ; len(inv.want) > 0; times++ {
+		drain(inv.want)
+		inv.findWanted()
+	}
+	if times != maxTries || len(inv.wanted) > 0 {
+		t.Errorf("looked for %d times, and still for %v", times, inv.wanted)
+	}
+	if inv.wantProcess(1); len(inv.want) > 0 {
+		t.Error("looked for once more")
 	}
 }
 
