@@ -270,9 +270,9 @@ func TestSettling(t *testing.T) {
 	}{
 		{"ended", fromEth + "real/eth0 kfree_skb", 100},
 		{"delivered", toPod("S") + "pod tcp_v4_do_rcv", 100},
-		{"data for a connection that is not accepted", toPod("PA") + "pod tcp_v4_do_rcv", 250},
-		{"data for an unknown process", toPod("PA") + "pod tcp_v4_do_rcv inode=4711", 250},
-		{"data that was read by nobody known", toPod("PA") + "pod tcp_v4_do_rcv\npod consume_skb", 250},
+		{"data for a connection that is not accepted", toPod("PA") + "pod tcp_v4_do_rcv", 500},
+		{"data for an unknown process", toPod("PA") + "pod tcp_v4_do_rcv inode=4711", 500},
+		{"data that was read by nobody known", toPod("PA") + "pod tcp_v4_do_rcv\npod consume_skb", 500},
 		{"data for its process", toPod("PA") + "pod tcp_v4_do_rcv task=lab:9", 100},
 		{"left", "real/eth0 __ip_local_out h=172.23.97.1:9>198.51.100.9:4,S\nreal/eth0 net_dev_start_xmit", 250},
 		{"queued", "real/eth0 __ip_local_out h=172.23.97.1:9>198.51.100.9:4,S\nreal/eth0 net_dev_queue", 3000},

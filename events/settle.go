@@ -72,6 +72,11 @@ func (s *Stitcher) patience(g *group) uint64 {
 	// packet are different, as each of them must arrive.
 	if g.delivered && !parts {
 		wait = min(wait, s.window)
+		for _, p := range g.packets {
+			if !s.knowsReceiver(p) {
+				wait = max(wait, 2*s.window)
+			}
+		}
 	}
 	return wait
 }
@@ -81,9 +86,6 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 		return s.window
 	}
 	if p.ended || deliveryStation[p.steps[len(p.steps)-1].station] {
-		if !s.knowsReceiver(p) {
-			return s.window
-		}
 		return s.settle
 	}
 	if p.born == StationClone && len(p.steps) == 1 {
