@@ -74,7 +74,7 @@ func (s *Stitcher) patience(g *group) uint64 {
 		wait = min(wait, s.window)
 		for _, p := range g.packets {
 			if !s.knowsReceiver(p) {
-				wait = max(wait, 2*s.window)
+				wait = max(wait, 2*s.window) // a server on a loaded machine took longer than one
 			}
 		}
 	}
@@ -130,8 +130,10 @@ func (s *Stitcher) knowsReceiver(p *packet) bool {
 		if at.flags&FlagTask != 0 && socket.PID != 0 {
 			return true
 		}
-		if _, _, ok := s.names.Process(socket.Inode); ok {
-			return true
+		if socket.Inode != 0 {
+			if _, _, ok := s.names.Process(socket.Inode); ok {
+				return true
+			}
 		}
 	}
 	from := h.Tuple.Reverse()
