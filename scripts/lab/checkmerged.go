@@ -12,14 +12,9 @@ import (
 	"github.com/stackhop/stackhop/events"
 )
 
-// maxClockError is how wrong the difference of two clocks may be that a merge finds out,
-// or as much as it says itself: the way from node to node takes milliseconds where one
-// thread emulates all processors, not the same in both directions. maxClockDoubt is how
-// much that may be.
-const (
-	maxClockError = time.Millisecond
-	maxClockDoubt = 10 * time.Millisecond
-)
+// maxClockError is how wrong the difference of two clocks may be that a merge
+// finds out.
+const maxClockError = time.Millisecond
 
 // merged compares both nodes' recordings together with the cases. They are of
 // one kernel, so their clocks agree.
@@ -144,7 +139,7 @@ func (r *recordingsCheck) mergedBy(truth time.Duration, files ...string) ([]*eve
 	if err != nil {
 		return nil, err
 	}
-	if (offset-truth).Abs() > max(maxClockError, doubt) || doubt > maxClockDoubt {
+	if (offset - truth).Abs() > max(maxClockError, min(doubt, r.maxDoubt)) {
 		r.fault("the clocks differ by %v, and by the merge %v ± %v", truth, offset, doubt)
 	}
 	r.fact("clocks: %s; %v by construction", m[0], truth)

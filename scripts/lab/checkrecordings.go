@@ -47,6 +47,8 @@ type recordingsCheck struct {
 	cases     []string                       // that two nodes record
 	selection string                         // of their recordings
 	lose      func(while func() error) error // loses what n1 sends to pods on n2
+	// maxDoubt is up to what the clocks may differ as a merge itself says; 0: maxClockError.
+	maxDoubt time.Duration
 
 	list     []*verified         // what the oracle says of the cases that both nodes recorded
 	lost     []string            // the clients' addresses of the SYNs that were lost between them

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,7 +37,7 @@ func (c *checker) vxlan() error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	v := &vxlanCheck{recordingsCheck{checker: c, dir: dir,
+	v := &vxlanCheck{recordingsCheck{checker: c, dir: dir, maxDoubt: maxTunnelDoubt,
 		// The outer packets are UDP: nothing but what is in them matches.
 		cases: []string{"4", "5", "6", "9", "v6-cross", "v6-clusterip-cross"}, selection: "tcp or icmp"}, w}
 	v.lose = v.cut
@@ -47,6 +48,11 @@ func (c *checker) vxlan() error {
 	}
 	return faultsError(v.faults)
 }
+
+// maxTunnelDoubt bounds what a merge may say of its own error: through a tunnel the way
+// from node to node takes milliseconds where one thread emulates all processors, not the
+// same in both directions. ± 2.9 to 4.3 ms were seen, and errors up to 1.4 ms.
+const maxTunnelDoubt = 5 * time.Millisecond
 
 type vxlanCheck struct {
 	recordingsCheck
