@@ -99,6 +99,7 @@ func testTrace(t *testing.T, c *apitest.Cluster) {
 	}
 
 	toService(t, byName, client, vip, pods["cart-a"].ip+":8080 on n1 in zone-a ready; 10.201.0.200:8080 on n2 terminating, still serving")
+	settled(t, byName, client, vip)
 	followed(t, c, byName, pods, slice)
 	toService(t, byName, client, vip, pods["cart-b"].ip+":8080 on n1 ready")
 	killed(t, c, byName, pods)
@@ -120,6 +121,19 @@ func toService(t *testing.T, r *run, conn *net.UDPConn, vip, want string) {
 			}
 		}
 		return last == want
+	})
+}
+
+// settled sends datagrams to a service until the members of its set have been the
+// same for so long that a recording tells which they were when it began.
+func settled(t *testing.T, r *run, conn *net.UDPConn, vip string) {
+	t.Helper()
+	apitest.Eventually(t, "a packet long after the first one", func() bool {
+		if _, err := conn.WriteTo(make([]byte, 50), &net.UDPAddr{IP: net.ParseIP(vip), Port: 80}); err != nil {
+			t.Fatal(err)
+		}
+		seen := r.seen()
+		return seen[len(seen)-1].Time.Sub(seen[0].Time) > 2*record.SetSettle
 	})
 }
 
