@@ -325,8 +325,8 @@ func TestSettlingTracepoints(t *testing.T) {
 		functions    bool
 		want         time.Duration
 	}{
-		{"its own address", fmt.Sprintf(to, "10.0.0.180"), false, 250 * time.Millisecond},
-		{"behind tc", fmt.Sprintf(to, "10.0.0.180") + "n1/eth0 tc_ingress\n", false, 250 * time.Millisecond},
+		{"its own address", fmt.Sprintf(to, "10.0.0.180"), false, 100 * time.Millisecond},
+		{"behind tc", fmt.Sprintf(to, "10.0.0.180") + "n1/eth0 tc_ingress\n", false, 100 * time.Millisecond},
 		{"another's address", fmt.Sprintf(to, "10.0.0.181"), false, 3 * time.Second},
 		{"functions are hooked", fmt.Sprintf(to, "10.0.0.180"), true, 3 * time.Second},
 	} {

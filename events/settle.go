@@ -104,7 +104,7 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 		// its verdict rather than to meet it half way.
 		return s.idle + s.idle/2
 	case !s.cfg.HasFunctions && (last.station == StationReceive || last.station == StationTCIngress) && s.isFor(p, last):
-		return s.window // what its socket does with it is not seen
+		return s.settle // what its socket does with it is not seen
 	default:
 		return s.idle
 	}

@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// How often a run looks for what has changed on the node. New devices' packets
-// are seen before that all the same, by the tracepoints.
+// How often a run looks for what has changed on the node but for devices: of those the
+// inventory tells.
 const (
-	devicesEvery  = 100 * time.Millisecond
 	servicesEvery = 3 * time.Second
 	flowsEvery    = 30 * time.Second
 )
@@ -20,8 +19,7 @@ const (
 // followChanges follows the node until ctx is done: devices that appear,
 // modules that are loaded, virtual services that come and go.
 func (t *Tracer) followChanges(ctx context.Context) {
-	devices, services, flows := time.NewTicker(devicesEvery), time.NewTicker(servicesEvery), time.NewTicker(flowsEvery)
-	defer devices.Stop()
+	services, flows := time.NewTicker(servicesEvery), time.NewTicker(flowsEvery)
 	defer services.Stop()
 	defer flows.Stop()
 	modules := loadedModules()
@@ -31,8 +29,6 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.names.read:
-			t.updateTC(ctx)
-		case <-devices.C:
 			t.updateTC(ctx)
 		case <-services.C:
 			if now := loadedModules(); now != modules {

@@ -62,7 +62,7 @@ type Config struct {
 	// them.
 	Warn func(string)
 	// Poll is how often rings are looked at when nothing wakes the reader;
-	// 0 means 50 ms.
+	// 0 means 40 ms.
 	Poll time.Duration
 
 	// step is called before each thing that may fail while hooks are attached, by
@@ -116,7 +116,7 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: %d packets to follow at one time", ErrConfig, c.MaxPackets)
 	}
 	if c.Poll == 0 {
-		c.Poll = 50 * time.Millisecond
+		c.Poll = 40 * time.Millisecond
 	}
 	if c.Warn == nil {
 		c.Warn = func(string) {}

@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -27,11 +28,16 @@ func (s state) set(name string, value uint32) error {
 	return nil
 }
 
+// countersRoom holds the room for all CPUs' counters, 32 KiB, which are read with every
+// look at the rings.
+var countersRoom = sync.Pool{New: func() any { return new([bpf.CPUSlots]bpf.Stats) }}
+
 // stats sums the counters of all CPUs.
 func (s state) stats() (bpf.Stats, error) {
-	var cpus [bpf.CPUSlots]bpf.Stats
+	cpus := countersRoom.Get().(*[bpf.CPUSlots]bpf.Stats)
+	defer countersRoom.Put(cpus)
 	var sum bpf.Stats
-	if err := s.coll.Variables["stats"].Get(&cpus); err != nil {
+	if err := s.coll.Variables["stats"].Get(cpus); err != nil {
 		return sum, fmt.Errorf("counters: %w", err)
 	}
 	for i := range cpus {
