@@ -213,29 +213,14 @@ func replayed(t *testing.T, r *run, pods map[string]*testPod, file string) {
 	if !bytes.Equal(live, again) {
 		t.Error("the replay is not what was live")
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := record.NewReader(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names named
-	if err := in.Run(&names); err != nil {
-		t.Fatal(err)
-	}
+	readInto(t, file, &names)
 	slices.Sort(names)
 	if got, want := slices.Compact(names), []string{"shop/cart", "shop/cart-a", "shop/cart-b", "shop/client"}; !slices.Equal(got, want) {
 		t.Errorf("the recording names %q, want %q", got, want)
 	}
 	var ends endpointsTold
-	if in, err = record.NewReader(bytes.NewReader(text)); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Run(&ends); err != nil {
-		t.Fatal(err)
-	}
+	readInto(t, file, &ends)
 	want := []string{
 		fmt.Sprintf("shop/cart http %s:8080 n1 zone-a ready", pods["cart-a"].ip),
 		"shop/cart http 10.201.0.200:8080 n2  terminating, still serving",
@@ -252,6 +237,22 @@ func replayed(t *testing.T, r *run, pods map[string]*testPod, file string) {
 				t.Errorf("the recording has %s: %s", untouched, line)
 			}
 		}
+	}
+}
+
+// readInto gives a recording to sink.
+func readInto(t *testing.T, file string, sink record.Sink) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := record.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Run(sink); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -276,18 +277,8 @@ func (e *endpointsTold) Name(name *record.Name) {
 
 // membersTold: the recording tells which endpoints the service had, and when.
 func membersTold(t *testing.T, file string, pods map[string]*testPod) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := record.NewReader(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var m members
-	if err := in.Run(&m); err != nil {
-		t.Fatal(err)
-	}
+	readInto(t, file, &m)
 	for when, at := range map[string]uint64{"cart-a": m.first, "cart-b": m.last} {
 		from, ok := m.At("--from", at, at)
 		to, also := m.At("--to", at, at)

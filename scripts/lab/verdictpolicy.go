@@ -31,17 +31,6 @@ const (
 -A KUBE-NWPLCY-{name} -m mark --mark 0x10000/0x10000 -j RETURN
 COMMIT
 `
-	kubeRouterGone = `*filter
--D FORWARD -m comment --comment "kube-router netpol" -j KUBE-ROUTER-FW-{name}
--F KUBE-ROUTER-FW-{name}
--F KUBE-POD-FW-{name}
--F KUBE-NWPLCY-{name}
--X KUBE-ROUTER-FW-{name}
--X KUBE-POD-FW-{name}
--X KUBE-NWPLCY-{name}
-COMMIT
-`
-
 	// calicoRules are Calico's: what is accepted has the mark 0x10000, and what has
 	// passed no policy of a tier is dropped at its end.
 	calicoRules = `*filter
@@ -60,17 +49,6 @@ COMMIT
 -A cali-pi-{name} -m mark --mark 0x10000/0x10000 -j RETURN
 COMMIT
 `
-	calicoGone = `*filter
--D FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FW-{name}
--F cali-FW-{name}
--F cali-tw-{name}
--F cali-pi-{name}
--X cali-FW-{name}
--X cali-tw-{name}
--X cali-pi-{name}
-COMMIT
-`
-
 	// calicoEgressRules are Calico's for what a pod sends, which ends in a goto.
 	calicoEgressRules = `*filter
 :cali-FE-{name} - [0:0]
@@ -93,17 +71,6 @@ COMMIT
 -A cali-po-{name} -m mark --mark 0x10000/0x10000 -j RETURN
 COMMIT
 `
-	calicoEgressGone = `*filter
--D FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FE-{name}
--F cali-FE-{name}
--F cali-fw-{name}
--F cali-po-{name}
--X cali-FE-{name}
--X cali-fw-{name}
--X cali-po-{name}
-COMMIT
-`
-
 	// egressRules reject what a pod sends, but for what its policy's set has.
 	egressRules = `*filter
 :NETPOL-EGRESS-{name} - [0:0]
@@ -115,15 +82,6 @@ COMMIT
 -A NETPOL-POD-{name} -m comment --comment "egress of default/centos: no policy allows it" -j REJECT --reject-with icmp-port-unreachable
 COMMIT
 `
-	egressGone = `*filter
--D FORWARD -s {pod} -m comment --comment "policies of default/centos" -j NETPOL-EGRESS-{name}
--F NETPOL-EGRESS-{name}
--F NETPOL-POD-{name}
--X NETPOL-EGRESS-{name}
--X NETPOL-POD-{name}
-COMMIT
-`
-
 	// nftPolicyRules refuse what a pod sends, as an egress policy in nftables does.
 	nftPolicyRules = `table inet {list} {
  set allowed-{name} {
@@ -141,7 +99,6 @@ COMMIT
  }
 }
 `
-	nftPolicyGone = "delete table inet {list}\n"
 )
 
 // nftPolicy6Rules drop likewise what a pod sends over IPv6.
@@ -149,10 +106,10 @@ var nftPolicy6Rules = strings.NewReplacer("ip saddr", "ip6 saddr", "ip daddr", "
 	"counter reject", "counter drop").Replace(nftPolicyRules)
 
 // policyRules are a policy's rules on n1, there as long as the tool runs.
-func policyRules(tool, rules, gone, name, pod, from, port string) []fedChange {
+func policyRules(tool, rules, name, pod, from, port string) []fedChange {
 	fill := strings.NewReplacer("{name}", name, "{pod}", pod, "{from}", from, "{port}", port, "{list}", "pods-"+name).Replace
 	if tool == "nft" {
-		return []fedChange{{"n1", "nft -f -", fill(rules), "nft -f -", fill(gone)}}
+		return []fedChange{{"n1", "nft -f -", fill(rules), "nft -f -", fill("delete table inet {list}\n")}}
 	}
 	family := " family inet"
 	if strings.HasPrefix(tool, "ip6") {
@@ -160,8 +117,24 @@ func policyRules(tool, rules, gone, name, pod, from, port string) []fedChange {
 	}
 	return []fedChange{
 		{"n1", "ipset restore", fill("create {list} hash:ip" + family + "\nadd {list} {from}\n"), "ipset destroy " + fill("{list}"), ""},
-		{"n1", tool + " --noflush", fill(rules), tool + " --noflush", fill(gone)},
+		{"n1", tool + " --noflush", fill(rules), tool + " --noflush", fill(undone(rules))},
 	}
+}
+
+// undone takes back rules in the form of iptables-save: what they added to chains that
+// were there (-I), then their own chains.
+func undone(rules string) string {
+	var takeOut, empty, remove strings.Builder
+	for line := range strings.Lines(rules) {
+		if chain, ok := strings.CutPrefix(line, ":"); ok {
+			chain, _, _ = strings.Cut(chain, " ")
+			empty.WriteString("-F " + chain + "\n")
+			remove.WriteString("-X " + chain + "\n")
+		} else if rule, ok := strings.CutPrefix(line, "-I "); ok {
+			takeOut.WriteString("-D " + rule)
+		}
+	}
+	return "*filter\n" + takeOut.String() + empty.String() + remove.String() + "COMMIT\n"
 }
 
 // A fedChange is a change of a namespace by what a command reads.
@@ -220,38 +193,38 @@ func hearsOf(network, addr string) func(*play) error {
 // policyVerdicts: what NetworkPolicies do, in the shapes of their implementations.
 var policyVerdicts = []verdictCase{
 	{name: "policy-kube-router", finding: "netfilter/rule-reject", group: "policy", from: "centos",
-		fed:     policyRules("iptables-legacy-restore", kubeRouterRules, kubeRouterGone, "RTR1", "172.23.96.163", "172.23.96.24", "4070"),
+		fed:     policyRules("iptables-legacy-restore", kubeRouterRules, "RTR1", "172.23.96.163", "172.23.96.24", "4070"),
 		traffic: insistent(hearsOf("tcp", "172.23.96.163:4070")),
 		want: []verdictWant{
 			{kind: "request tcp S", where: "netfilter", reason: "rule-reject", line: `*rejected by rule KUBE-POD-FW-RTR1 "rule to REJECT traffic destined for POD name:nginx1a namespace:…" (iptables filter, FORWARD), answered with ICMP 3/3`},
 			{kind: "reply icmp 3/3", verdict: delivered, because: "request tcp S"},
 		}},
 	{name: "policy-kube-router-allowed", finding: "netfilter/rule-reject", similar: true, group: "policy", from: "centos",
-		fed:     policyRules("iptables-legacy-restore", kubeRouterRules, kubeRouterGone, "RTR2", "172.23.96.163", "172.23.96.23", "7"),
+		fed:     policyRules("iptables-legacy-restore", kubeRouterRules, "RTR2", "172.23.96.163", "172.23.96.23", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-calico", finding: "netfilter/rule-drop", group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", calicoRules, calicoGone, "cali1", "172.23.96.163", "172.23.96.24", "4072"),
+		fed:     policyRules("iptables-nft-restore", calicoRules, "cali1", "172.23.96.163", "172.23.96.24", "4072"),
 		traffic: insistent(unanswered("tcp", "172.23.96.163:4072")),
 		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
 			line: `*dropped by rule cali-tw-cali1 "cali:end Drop if no policies passed packet" (iptables-nft filter, FORWARD)`}}},
 	{name: "policy-calico-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", calicoRules, calicoGone, "cali2", "172.23.96.163", "172.23.96.23", "7"),
+		fed:     policyRules("iptables-nft-restore", calicoRules, "cali2", "172.23.96.163", "172.23.96.23", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-egress-nft", finding: "netfilter/rule-reject", group: "policy", from: "centos",
-		fed:     policyRules("nft", nftPolicyRules, nftPolicyGone, "np1", "172.23.96.23", "172.23.96.24", "4074"),
+		fed:     policyRules("nft", nftPolicyRules, "np1", "172.23.96.23", "172.23.96.24", "4074"),
 		traffic: insistent(hearsOf("tcp", "172.23.96.163:4074")),
 		want: []verdictWant{
 			{kind: "request tcp S", where: "netfilter", reason: "rule-reject", line: `*in inet pods-np1 pod-np1 "egress of default/centos: no policy allows it" (nftables, FORWARD), answered with ICMP 3/3`},
 			{kind: "reply icmp 3/3", verdict: delivered, because: "request tcp S"},
 		}},
 	{name: "policy-egress-nft-allowed", finding: "netfilter/rule-reject", similar: true, group: "policy", from: "centos",
-		fed:     policyRules("nft", nftPolicyRules, nftPolicyGone, "np2", "172.23.96.23", "172.23.96.163", "7"),
+		fed:     policyRules("nft", nftPolicyRules, "np2", "172.23.96.23", "172.23.96.163", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-egress-iptables", finding: "netfilter/rule-reject", group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", egressRules, egressGone, "eg1", "172.23.96.23", "172.23.96.24", "4171"),
+		fed:     policyRules("iptables-nft-restore", egressRules, "eg1", "172.23.96.23", "172.23.96.24", "4171"),
 		traffic: insistent(hearsOf("tcp", "172.23.96.163:4171")),
 		want: []verdictWant{
 			{kind: "request tcp S", where: "netfilter", reason: "rule-reject",
@@ -259,38 +232,38 @@ var policyVerdicts = []verdictCase{
 			{kind: "reply icmp 3/3", verdict: delivered, because: "request tcp S"},
 		}},
 	{name: "policy-egress-iptables-allowed", finding: "netfilter/rule-reject", similar: true, group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", egressRules, egressGone, "eg2", "172.23.96.23", "172.23.96.163", "7"),
+		fed:     policyRules("iptables-nft-restore", egressRules, "eg2", "172.23.96.23", "172.23.96.163", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-egress-calico", finding: "netfilter/rule-drop", group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", calicoEgressRules, calicoEgressGone, "cali3", "172.23.96.23", "172.23.96.24", "4173"),
+		fed:     policyRules("iptables-nft-restore", calicoEgressRules, "cali3", "172.23.96.23", "172.23.96.24", "4173"),
 		traffic: insistent(unanswered("tcp", "172.23.96.163:4173")),
 		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
 			line: `*dropped by rule cali-fw-cali3 "cali:end Drop if no policies passed packet" (iptables-nft filter, FORWARD)`}}},
 	{name: "policy-egress-calico-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy", from: "centos",
-		fed:     policyRules("iptables-nft-restore", calicoEgressRules, calicoEgressGone, "cali4", "172.23.96.23", "172.23.96.163", "7"),
+		fed:     policyRules("iptables-nft-restore", calicoEgressRules, "cali4", "172.23.96.23", "172.23.96.163", "7"),
 		traffic: echoes("tcp", "172.23.96.163:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-v6", finding: "netfilter/rule-drop", group: "policy6", from: "centos",
-		fed:     policyRules("ip6tables-nft-restore", calicoRules, calicoGone, "six1", "fd00:10:96:2::163", "fd00:10:96:1::24", "4076"),
+		fed:     policyRules("ip6tables-nft-restore", calicoRules, "six1", "fd00:10:96:2::163", "fd00:10:96:1::24", "4076"),
 		traffic: insistent(unanswered("tcp", "[fd00:10:96:2::163]:4076")),
 		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
 			line: `*dropped by rule cali-tw-six1 "cali:end Drop if no policies passed packet" (iptables-nft filter, FORWARD)`}}},
 	{name: "policy-v6-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy6", from: "centos",
-		fed:     policyRules("ip6tables-nft-restore", calicoRules, calicoGone, "six2", "fd00:10:96:2::163", "fd00:10:96:1::23", "7"),
+		fed:     policyRules("ip6tables-nft-restore", calicoRules, "six2", "fd00:10:96:2::163", "fd00:10:96:1::23", "7"),
 		traffic: echoes("tcp", "[fd00:10:96:2::163]:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-v6-egress-nft", finding: "netfilter/rule-drop", group: "policy6", from: "centos",
-		fed:     policyRules("nft", nftPolicy6Rules, nftPolicyGone, "six3", "fd00:10:96:1::23", "fd00:10:96:1::24", "4077"),
+		fed:     policyRules("nft", nftPolicy6Rules, "six3", "fd00:10:96:1::23", "fd00:10:96:1::24", "4077"),
 		traffic: insistent(unanswered("tcp", "[fd00:10:96:2::163]:4077")),
 		want: []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop",
 			line: `*in inet pods-six3 pod-six3 "egress of default/centos: no policy allows it" (nftables, FORWARD)`}}},
 	{name: "policy-v6-egress-nft-allowed", finding: "netfilter/rule-drop", similar: true, group: "policy6", from: "centos",
-		fed:     policyRules("nft", nftPolicy6Rules, nftPolicyGone, "six4", "fd00:10:96:1::23", "fd00:10:96:2::163", "7"),
+		fed:     policyRules("nft", nftPolicy6Rules, "six4", "fd00:10:96:1::23", "fd00:10:96:2::163", "7"),
 		traffic: echoes("tcp", "[fd00:10:96:2::163]:7", 100),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 	{name: "policy-v6-kube-router", finding: "netfilter/rule-reject", group: "policy6", from: "centos",
-		fed: policyRules("ip6tables-legacy-restore", strings.ReplaceAll(kubeRouterRules, "icmp-port", "icmp6-port"), kubeRouterGone,
+		fed: policyRules("ip6tables-legacy-restore", strings.ReplaceAll(kubeRouterRules, "icmp-port", "icmp6-port"),
 			"RTR6", "fd00:10:96:2::163", "fd00:10:96:1::24", "4078"),
 		traffic: insistent(hearsOf("tcp", "[fd00:10:96:2::163]:4078")),
 		want: []verdictWant{
