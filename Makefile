@@ -88,7 +88,7 @@ test-native: ## What traces real packets in this kernel (root)
 	go test -timeout 15m -run '^TestNative' ./tracer
 
 fmt: ## Format the Go sources
-	gofmt -w bpf cmd events scripts tracer
+	gofmt -w bpf cmd events kube scripts tracer
 
 setup: ## Install what building and testing need (Debian 12, root)
 	scripts/setup
@@ -133,7 +133,7 @@ bench-go: ## Decoding, stitching, rendering, writing, reading, merging, reportin
 bench-growth: bin/stackhop bin/lab ## Plots: cost against traffic, flows, devices and time, in this kernel (root; GROWTH_FLAGS="-time 10m")
 	bin/lab growth $(GROWTH_FLAGS) $(SCRATCH)/growth
 
-bench-targets: bin/lab ## Each bound of design beside what bench, bench-growth and bench-go have left
+bench-targets: bin/lab ## Each bound beside what bench, bench-growth and bench-go have left
 	@bin/lab targets $(SCRATCH)
 
 bench-all: bench bench-growth bench-go bench-targets ## All of these, for a night: ends with the table of targets

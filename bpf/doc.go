@@ -11,6 +11,7 @@
 //	state.h   settings, maps, counters
 //	ring.h    one ring a CPU; the only place that reserves, and counts what it loses
 //	parse.h   reading a packet's headers
+//	target.h  the sets of addresses that names stand for
 //	select.h  which packets are followed: the expression, flows, ways to it
 //	track.h   which skb is which packet
 //	record.h  what runs that record keep besides

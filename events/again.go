@@ -50,7 +50,11 @@ func (s *sentSegments) again(r *run, e *ending) string {
 	c, known := s.copies.put(segment{first.netns, plainTupleOf(&h.Tuple), h.Seq})
 	switch {
 	case !known:
-		*c = sentCopy{first.time, e.verdict, e.where, e.say}
+		say := e.say
+		if a, asks := e.ask.(*virtualAsk); asks {
+			say = noneChosen(a.to) // why is not known yet
+		}
+		*c = sentCopy{first.time, e.verdict, e.where, say}
 	case first.time > c.time:
 		return "sent again: " + lapse(since(c.time, first.time)) + " later; the first copy ended: " + endingWords(c.verdict, c.where, c.say)
 	}

@@ -320,13 +320,15 @@ func TestPurgeNote(t *testing.T) {
 // came to a device with its address, while others may be forwarded.
 func TestSettlingTracepoints(t *testing.T) {
 	const to = "real/vethpod net_dev_start_xmit h=172.23.97.1:9>%s:80,S\nn1/eth0 netif_receive_skb\n"
+	const toPod = "real/vethpod net_dev_start_xmit h=10.0.0.180:9>%s:80,S\npod/eth0 netif_receive_skb\n"
 	for _, tt := range []struct {
 		name, script string
 		functions    bool
 		want         time.Duration
 	}{
-		{"its own address", fmt.Sprintf(to, "10.0.0.180"), false, 100 * time.Millisecond},
-		{"behind tc", fmt.Sprintf(to, "10.0.0.180") + "n1/eth0 tc_ingress\n", false, 100 * time.Millisecond},
+		{"its own address", fmt.Sprintf(to, "10.0.0.180"), false, 250 * time.Millisecond},
+		{"behind tc", fmt.Sprintf(to, "10.0.0.180") + "n1/eth0 tc_ingress\n", false, 250 * time.Millisecond},
+		{"a pod's own address", fmt.Sprintf(toPod, "172.23.97.2"), false, 100 * time.Millisecond},
 		{"another's address", fmt.Sprintf(to, "10.0.0.181"), false, 3 * time.Second},
 		{"functions are hooked", fmt.Sprintf(to, "10.0.0.180"), true, 3 * time.Second},
 	} {

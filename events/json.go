@@ -81,8 +81,8 @@ func SafeJSON(b []byte) []byte {
 	return out
 }
 
-// hasUnprintable is bytes.ContainsFunc, for what is nearly all ASCII: that took half of
-// the time to write a line.
+// hasUnprintable is bytes.ContainsFunc, for what is nearly all ASCII: decoding each rune
+// takes as long as the rest of writing a line.
 func hasUnprintable(b []byte) bool {
 	for i := 0; i < len(b); {
 		if c := b[i]; ' ' <= c && c <= '~' {

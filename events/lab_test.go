@@ -121,7 +121,7 @@ func newLab() *lab {
 	add(21, "centos", KindPod, "n1", veth("eth0", 11, 0), lo)
 	add(22, "nginx", KindPod, "n1", veth("eth0", 11, 0))
 	add(23, "nginx1a", KindPod, "n2", veth("eth0", 12, 0))
-	add(24, "pod", KindPod, "real", veth("eth0", 13, 0))
+	add(24, "pod", KindPod, "real", veth("eth0", 13, 0, addr("172.23.97.2")))
 	add(1, "vpc", KindNetwork, "", veth("n1", 11, 0), veth("n2", 12, 0), veth("out", 2, 0))
 	add(2, "outside", KindNetwork, "", veth("eth0", 1, 0))
 	return l

@@ -42,7 +42,7 @@ type builder struct {
 	copies copies
 	waits  []wait
 	notes  []string
-	effect uint64 // the last packet that the traversal at hand caused; 0: none
+	effect uint64 // a packet that the traversal at hand caused, an open one if there is one; 0: none
 
 	// Kept from group to group, so that nothing is allocated for them.
 	room       []hop       // what hops cuts its results off
@@ -341,8 +341,9 @@ func (b *builder) runs(hops []hop) []run {
 }
 
 // endMissed says whether what a way ended with, or one of the parts that the packet was
-// cut into, may be among the events that Missed tells of.
-func (b *builder) endMissed(r *run) bool {
+// cut into, may be among the events that Missed tells of; or, of a way that would not
+// have been chosen if another copy had come further, the end of that copy.
+func (b *builder) endMissed(r *run, e *ending) bool {
 	if b.s.missed == 0 || r.went {
 		return false
 	}
@@ -350,8 +351,11 @@ func (b *builder) endMissed(r *run) bool {
 	if b.s.mayGoOn(p) {
 		return true
 	}
+	chosen := e.rank == rankTerminated || e.rank == rankRaw || e.rank == rankAnswered
 	for _, q := range p.group.packets {
-		if (q.born == StationSegment || q.born == StationFragment) && b.s.mayGoOn(q) {
+		part := q.born == StationSegment || q.born == StationFragment
+		copied := chosen && q != p && (q.born != StationClone || len(q.steps) > 1) // a tap keeps its copy where it got it
+		if (part || copied) && b.s.mayGoOn(q) {
 			return true
 		}
 	}

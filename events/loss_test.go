@@ -253,3 +253,37 @@ func TestMissed(t *testing.T) {
 		})
 	}
 }
+
+// TestMissedElsewhere: what is concluded from what another packet did not do is not,
+// where events of that one may be among those that were lost.
+func TestMissedElsewhere(t *testing.T) {
+	l := newLab()
+	const flooded = fromEth + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\n" +
+		"pkt=1\nother=0\nreal/vethpod nf_hook_slow nf=2\nreal/vethpod kfree_skb reason=NETFILTER_DROP\n"
+	for _, tt := range []struct {
+		name, script, want string
+		missed             bool
+	}{
+		{"an answer to a SYN", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", "incomplete: events were lost, perhaps of the answer", true},
+		{"none", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", "its accept queue is full", false},
+		{"all of a copy", flooded, "terminated in netfilter", false},
+		{"the end of a copy", flooded, "incomplete: events were lost, of this packet perhaps the last", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			evs := l.script(t).add(tt.script).events
+			last := evs[len(evs)-1].Time
+			var out []*Traversal
+			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) { out = append(out, tr) })
+			for i := range evs {
+				s.Add(&evs[i])
+			}
+			if tt.missed {
+				s.Missed(last)
+			}
+			s.Flush()
+			if len(out) != 1 || !strings.Contains(out[0].Summary, tt.want) || out[0].Complete == tt.missed {
+				t.Fatalf("%d traversals: %+v", len(out), out)
+			}
+		})
+	}
+}

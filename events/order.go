@@ -26,7 +26,7 @@ const maxHeld = 4096
 // holdBack takes a finished traversal in, in its place by start.
 func (s *Stitcher) holdBack(h held) {
 	if len(s.held) == maxHeld {
-		s.release(maxHeld/4, true)
+		s.release(maxHeld/4, maxHeld, true)
 	}
 	i := len(s.held)
 	for i > 0 && s.held[i-1].start > h.start {
@@ -51,8 +51,7 @@ func (s *Stitcher) releaseDue(now uint64) (more bool) {
 			n++
 		}
 	}
-	s.release(min(n, maxAtOnce), false)
-	return n > maxAtOnce
+	return s.release(n, maxAtOnce, false)
 }
 
 // maxLooks bounds the open groups that oldestOpen looks at.
@@ -74,11 +73,12 @@ func (s *Stitcher) oldestOpen(now uint64) uint64 {
 	return oldest
 }
 
-// release gives out the first n of the traversals held back, but for those that
-// wait for an answer; force: those as well.
-func (s *Stitcher) release(n int, force bool) {
-	kept := 0
-	for i := range n {
+// release gives out the first n of the traversals held back, most of them at the most,
+// but for those that wait for an answer; force: those as well. It says whether there
+// were more.
+func (s *Stitcher) release(n, most int, force bool) (more bool) {
+	kept, given, i := 0, 0, 0
+	for ; i < n && given < most; i++ {
 		h := s.held[i]
 		if h.ask != nil && s.waits(&h, force) {
 			s.held[kept] = h
@@ -87,8 +87,10 @@ func (s *Stitcher) release(n int, force bool) {
 		}
 		s.links.fill(h.t)
 		s.out(h.t)
+		given++
 	}
-	rest := kept + copy(s.held[kept:], s.held[n:])
+	rest := kept + copy(s.held[kept:], s.held[i:])
 	clear(s.held[rest:])
 	s.held = s.held[:rest]
+	return i < n
 }

@@ -116,8 +116,8 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestAdvanceSome: very much that is due is done in parts, in order.
-func TestAdvanceSome(t *testing.T) {
+// TestAdvanceInParts: very much that is due is done in parts, in order.
+func TestAdvanceInParts(t *testing.T) {
 	const packets = 3*maxAtOnce + 7
 	l := newLab()
 	e := l.script(t).add("real/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\nreal/eth0 kfree_skb\n").events
@@ -139,7 +139,7 @@ func TestAdvanceSome(t *testing.T) {
 	}
 	now += uint64(time.Second)
 	times := 1
-	for before := 0; s.AdvanceSome(now); before, times = n, times+1 {
+	for before := 0; s.Advance(now); before, times = n, times+1 {
 		if n-before > maxAtOnce {
 			t.Fatalf("%d at once", n-before)
 		}

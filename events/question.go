@@ -20,10 +20,14 @@ const askPatience = uint64(5 * time.Second)
 // askAgain is how long it waits before it asks again.
 const askAgain = uint64(50 * time.Millisecond)
 
-// waits asks a traversal's question, and says whether to wait for the answer.
+// waits asks a traversal's question, not more often than each askAgain, and says
+// whether to wait for the answer.
 func (s *Stitcher) waits(h *held, force bool) bool {
-	if h.since == 0 {
+	switch {
+	case h.since == 0:
 		h.since = max(s.now, 1)
+	case !force && s.now < h.until:
+		return true
 	}
 	if h.ask.answer(s.names, h.t) {
 		return false

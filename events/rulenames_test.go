@@ -159,3 +159,49 @@ func TestRulePending(t *testing.T) {
 		t.Errorf("at the end: %+v", out)
 	}
 }
+
+// TestManyPending: however many wait for an answer, the others do not wait with them,
+// and nobody is asked again and again at one time.
+func TestManyPending(t *testing.T) {
+	const waiting = 3*maxAtOnce + 1
+	r := &ruled{lab: newLab(), answers: []RuleFacts{{Pending: true}}}
+	out := 0
+	s := NewStitcher(Config{Hooks: r.hooks, Names: r, HasFunctions: true}, func(*Traversal) { out++ })
+	sc := r.script(t).add(dropped)
+	now := uint64(0)
+	for i := range uint64(waiting) {
+		for _, e := range sc.events {
+			e.Packet, e.Time = i+1, e.Time+i
+			now = e.Time
+			s.Add(&e)
+		}
+	}
+	end := r.script(t).add("real/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\nreal/eth0 kfree_skb\n").events
+	for _, e := range end {
+		e.Packet, e.Time = waiting+1, now
+		s.Add(&e)
+	}
+	advance := func(at uint64) {
+		for n := 0; s.Advance(at); n++ {
+			if n > 10*waiting/maxAtOnce {
+				t.Fatal("there is more to be done again and again")
+			}
+		}
+	}
+	now += uint64(time.Second)
+	advance(now)
+	if out != 1 || s.Waiting() != waiting {
+		t.Fatalf("%d given out, %d wait", out, s.Waiting())
+	}
+	asked := len(r.asked)
+	if advance(now + askAgain/2); len(r.asked) != asked {
+		t.Errorf("asked %d times again", len(r.asked)-asked)
+	}
+	if advance(now + askAgain); len(r.asked) != asked+waiting {
+		t.Errorf("asked %d times again, want %d", len(r.asked)-asked, waiting)
+	}
+	if advance(now + askPatience); out != waiting+1 {
+		t.Errorf("%d given out in the end", out)
+	}
+	checkEmpty(t, s)
+}

@@ -7,23 +7,18 @@ import (
 	"sort"
 )
 
-// Advance says up to which time all events were added, in ns on the events' clock,
-// finishes every packet that has settled by then, and gives out what was held back
-// long enough. Some events may be later already: where CPUs are read one after the
-// other, and reading one took long, the others have more to tell of that time.
-func (s *Stitcher) Advance(now uint64) {
-	for s.AdvanceSome(now) {
-	}
-}
-
-// maxAtOnce bounds the packets that AdvanceSome finishes, and those that it gives out:
-// that takes some 15 ms, for which nobody reads events.
+// maxAtOnce bounds the packets that Advance finishes, and those that it gives out: that
+// takes some 15 ms, for which nobody reads events.
 const maxAtOnce = 256
 
-// AdvanceSome is Advance for who must not be away from his events for long: it says
-// whether there is more to be done. What comes in between may be of a packet that Advance
-// would have finished before.
-func (s *Stitcher) AdvanceSome(now uint64) (more bool) {
+// Advance says up to which time all events were added, in ns on the events' clock,
+// finishes packets that have settled by then, and gives out what was held back long
+// enough. It says whether there is more of both than it does at once: whoever reads
+// events reads on, and calls it again soon. A replay calls it as often as the run did,
+// so that what came in between finds the same packets open. Some events may be later
+// already: where CPUs are read one after the other, and reading one took long, the
+// others have more to tell of that time.
+func (s *Stitcher) Advance(now uint64) (more bool) {
 	s.now = max(s.now, now)
 	n := 0
 	for ; n < maxAtOnce && len(s.due.groups) > 0 && s.due.groups[0].due <= now; n++ {
@@ -45,7 +40,7 @@ func (s *Stitcher) Flush() {
 	for _, g := range groups {
 		s.give(g, false)
 	}
-	s.release(len(s.held), true)
+	s.release(len(s.held), len(s.held), true)
 }
 
 // start is when the group was first seen, in ns.
@@ -74,7 +69,7 @@ func (s *Stitcher) patience(g *group) uint64 {
 		wait = min(wait, s.window)
 		for _, p := range g.packets {
 			if !s.knowsReceiver(p) {
-				wait = max(wait, 2*s.window) // a server on a loaded machine took longer than one
+				wait = max(wait, 2*s.window)
 			}
 		}
 	}
@@ -104,7 +99,12 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 		// its verdict rather than to meet it half way.
 		return s.idle + s.idle/2
 	case !s.cfg.HasFunctions && (last.station == StationReceive || last.station == StationTCIngress) && s.isFor(p, last):
-		return s.settle // what its socket does with it is not seen
+		// What its socket does with it is not seen. A node may translate it and send
+		// it on, once it knows where to.
+		if s.names.Namespace(last.netns).Kind == KindNode {
+			return s.window
+		}
+		return s.settle
 	default:
 		return s.idle
 	}

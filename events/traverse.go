@@ -266,7 +266,9 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 		last = p
 		for _, e := range p.effects {
 			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
-				b.effect = e.packet
+				if b.s.open[b.effect] == nil { // an effect that has ended is not waited for
+					b.effect = e.packet
+				}
 				t.Causes = append(t.Causes, hexID(e.id))
 				t.CausesText = append(t.CausesText, openText(b.s.open[e.packet]))
 			}
@@ -298,7 +300,7 @@ func (b *builder) conclude(t *Traversal, r *run, e *ending, evicted bool) {
 		missing = "it has more copies or events than are followed"
 	case evicted:
 		missing = "given out early, as too many packets were open"
-	case b.endMissed(r):
+	case b.endMissed(r, e):
 		missing = "events were lost, of this packet perhaps the last"
 	}
 	words := e.say

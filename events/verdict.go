@@ -158,6 +158,12 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 	if b.s.flows.repliedSince(p.flow, hops[at].time) {
 		return ending{}, false
 	}
+	if b.s.missed >= hops[at].time { // the answer may be among what was lost
+		return ending{
+			verdict: Incomplete, rank: rankAnswered, at: at, where: "socket",
+			say: "events were lost, perhaps of the answer" + lastSeparator + b.arrivalWords(hops, at),
+		}, true
+	}
 	if !p.ended {
 		return ending{verdict: InFlight, rank: rankOpen, at: at, where: "socket", say: "last seen " + b.lastSeen(hops)}, true
 	}

@@ -16,8 +16,22 @@ const (
 	flowsEvery    = 30 * time.Second
 )
 
-// followChanges follows the node until ctx is done: devices that appear,
-// modules that are loaded, virtual services that come and go.
+// followDevices attaches to devices of which the inventory tells until ctx is done.
+func (t *Tracer) followDevices(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.names.read:
+			if t.tc != nil {
+				t.tc.update(ctx)
+			}
+		}
+	}
+}
+
+// followChanges follows the node until ctx is done: modules that are loaded, virtual
+// services that come and go.
 func (t *Tracer) followChanges(ctx context.Context) {
 	services, flows := time.NewTicker(servicesEvery), time.NewTicker(flowsEvery)
 	defer services.Stop()
@@ -28,8 +42,6 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.names.read:
-			t.updateTC(ctx)
 		case <-services.C:
 			if now := loadedModules(); now != modules {
 				modules = now
@@ -42,11 +54,5 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		if err != nil {
 			t.cfg.Warn(err.Error())
 		}
-	}
-}
-
-func (t *Tracer) updateTC(ctx context.Context) {
-	if t.tc != nil {
-		t.tc.update(ctx)
 	}
 }

@@ -56,7 +56,7 @@ type Config struct {
 	// an ICMP error also those of the packet in it). What of it does not lie in
 	// the socket buffer's linear part is kept only where tc programs run.
 	SnapLen int
-	// NamesFile names namespaces and addresses (design: "Words"); nil: none.
+	// NamesFile names namespaces and addresses, see events.ParseNamesFile; nil: none.
 	NamesFile []byte
 	// Warn receives conditions that do not stop the run, once each; nil drops
 	// them.

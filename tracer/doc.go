@@ -5,6 +5,7 @@
 // them on at once, reads and decodes what they send, and puts the kernel back
 // as it was.
 //
-// Nothing is pinned and nothing outlives the process: every attachment is
-// owned by a file descriptor. New attaches or fails as a whole; Close detaches.
+// Nothing is pinned: every attachment is owned by a file descriptor of this process,
+// or, behind Close, for some seconds of one of ours that only lets go of them. New
+// attaches or fails as a whole; Close detaches.
 package tracer

@@ -21,7 +21,8 @@ type kernel struct {
 	release string
 	// symbols is nil until readSymbols has come to its end, see known.
 	symbols atomic.Pointer[symbols]
-	first   func() (*symbols, error)
+	// first reads them at first, for attaching alone: what it returned lives with it.
+	first func() (*symbols, error)
 	// asked is when symbolAt last looked for new modules, by the monotonic clock;
 	// modules are those that it found then.
 	asked   atomic.Uint64
@@ -63,6 +64,13 @@ func (k *kernel) known() (*symbols, error) {
 	}
 	k.symbols.CompareAndSwap(nil, s)
 	return k.symbols.Load(), nil
+}
+
+// keepSymbols waits for the symbols where nobody else does any more.
+func (k *kernel) keepSymbols() error {
+	_, err := k.known()
+	k.first = nil
+	return err
 }
 
 // symbolAgain is how often symbolAt looks for modules that are new.

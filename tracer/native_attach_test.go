@@ -15,7 +15,7 @@ import (
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
-// attachSteps are all things that may fail while a tracer of this kernel's hooks is
+// attachSteps are the steps (Config.step) in which a tracer of this kernel's hooks is
 // made, in one order in which they come.
 func attachSteps(t *testing.T, hooks HookSet) (steps []string) {
 	t.Helper()

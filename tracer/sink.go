@@ -8,7 +8,7 @@ import "github.com/stackhop/stackhop/events"
 type Sink interface {
 	// Event is called for each event; the event is reused after it returns.
 	Event(e *events.Event)
-	// Tick is called at least every 50 ms with the monotonic clock, in ns, up
+	// Tick is called at least every Config.Poll with the monotonic clock, in ns, up
 	// to which the rings were read. It says whether it has more to do: then it is
 	// called again as soon as they were read again.
 	Tick(now uint64) (more bool)

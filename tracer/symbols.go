@@ -102,6 +102,9 @@ func splitSymbol(line []byte) (addr uint64, kind byte, name, module []byte, ok b
 // name the last that the kernel lists. It looks at all of them: for the two hundred
 // names of a run that takes less than to sort a hundred thousand.
 func (s *symbols) find(name string) (module string, ok bool) {
+	if name == "" {
+		return "", false
+	}
 	var found *symbol
 	for i := range s.list {
 		one := &s.list[i]
@@ -109,7 +112,7 @@ func (s *symbols) find(name string) (module string, ok bool) {
 			found = one
 		}
 	}
-	if found == nil || name == "" {
+	if found == nil {
 		return "", false
 	}
 	return s.modules[found.module], true

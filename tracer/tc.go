@@ -77,7 +77,7 @@ func (t *Tracer) startTC() <-chan struct{} {
 		if a.cleaner, err = startCleaner(); err != nil {
 			a.ingress.absentTC(err)
 			a.egress.absentTC(err)
-			return nil // setUp warns of what is absent
+			return nil // attachHooks warns of what is absent
 		}
 	}
 	a.ingress.how, a.egress.how = a.how, a.how
@@ -200,8 +200,12 @@ func (a *tcAttacher) attachSome(ctx context.Context, s *snapshot, some []deviceK
 		}
 	})
 	if err != nil {
+		// The process that lent its namespace may have ended, and the devices be there
+		// for the next look all the same.
 		for _, key := range some {
-			a.fail(key, s.devices[key].Name, err)
+			if !vanished(err) {
+				a.fail(key, s.devices[key].Name, err)
+			}
 		}
 		return true
 	}
@@ -265,7 +269,7 @@ func (a *tcAttacher) forget(key deviceKey) {
 	delete(a.early, key)
 }
 
-// fewLinks are closed while the user waits: each takes a grace period, as before.
+// fewLinks are closed while the user waits: each takes a grace period.
 const fewLinks = 16
 
 func (a *tcAttacher) close() {

@@ -96,7 +96,7 @@ func (t *Tracer) setUp() error {
 		{"create maps", t.load},
 		{"tell the kernel of sets", t.updateTargets},
 		{"attach", t.attachHooks},
-		{"read the kernel's symbols", func() error { _, err := t.kernel.known(); return err }},
+		{"read the kernel's symbols", t.kernel.keepSymbols},
 		{"tell the kernel of services", t.updateVia},
 	} {
 		if err := t.cfg.step(s.name); err != nil {
@@ -253,6 +253,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
 	})
 	wg.Go(func() { t.names.rules.watch(background) })
+	wg.Go(func() { t.followDevices(background) })
 	wg.Go(func() { t.followChanges(background) })
 
 	if err := t.state.set("enabled", 1); err != nil {

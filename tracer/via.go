@@ -48,10 +48,15 @@ type virtualService struct {
 	real    []netip.AddrPort
 }
 
+// matches says whether packets to the service match before they are translated.
+func (s *virtualService) matches(e *pcapexpr.Expr) pcapexpr.Tri {
+	return e.MatchTuple(pcapexpr.Tuple{Proto: s.proto, Dst: s.address.Addr(), DstPort: s.address.Port(), KnownDst: true})
+}
+
 // leadsTo says whether packets to the service may match only once they are
 // translated to one of its real servers.
 func leadsTo(e *pcapexpr.Expr, s virtualService) bool {
-	before := e.MatchTuple(pcapexpr.Tuple{Proto: s.proto, Dst: s.address.Addr(), DstPort: s.address.Port(), KnownDst: true})
+	before := s.matches(e)
 	for _, r := range s.real {
 		after := e.MatchTuple(pcapexpr.Tuple{Proto: s.proto, Dst: r.Addr(), DstPort: r.Port(), KnownDst: true})
 		if after > before {
@@ -78,7 +83,7 @@ func (t *Tracer) findVia() error {
 	}
 	wanted := map[viaKey]bool{}
 	for _, path := range t.names.now.Load().paths {
-		services, err := virtualServices(path)
+		services, err := virtualServices(path, t.cfg.Select)
 		if err != nil {
 			continue // the namespace has vanished, or has no IPVS
 		}
@@ -112,7 +117,7 @@ func (t *Tracer) setVia(wanted map[viaKey]bool) error {
 }
 
 // virtualServices lists the IPVS services of a namespace.
-func virtualServices(path string) ([]virtualService, error) {
+func virtualServices(path string, e *pcapexpr.Expr) ([]virtualService, error) {
 	h, err := ipvs.New(path)
 	if err != nil {
 		return nil, fmt.Errorf("IPVS of %s: %w", path, err)
@@ -129,6 +134,9 @@ func virtualServices(path string) ([]virtualService, error) {
 			continue // a service by firewall mark has no address
 		}
 		v := virtualService{proto: uint8(s.Protocol), address: netip.AddrPortFrom(addr.Unmap(), s.Port)}
+		if v.matches(e) == pcapexpr.Yes {
+			continue
+		}
 		destinations, err := h.GetDestinations(s)
 		if err != nil {
 			continue // removed meanwhile

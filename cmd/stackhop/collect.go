@@ -11,7 +11,8 @@ import (
 // A node in trouble has more use for memory than for the time that it takes to
 // collect it: where much lives, as with the names of a large cluster, garbage may be
 // leastPercent of it. While hooks are attached, when most is garbage at once, it may be
-// up to attachPercent: of 0.4 s that took 0.07 (6.18, tracepoints), and 2 MiB.
+// up to attachPercent: collecting takes a sixth of attaching (6.18, tracepoints), and
+// half as much garbage is 2 MiB less.
 // But a traversal is garbage as soon as it is written, and where little lives such a
 // share would be collected a hundred times a second: there garbage may be as much as
 // roomForGarbage, up to memoryGoal with what lives. (A limit for all memory is no way to say so: what lives above it

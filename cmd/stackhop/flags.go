@@ -42,7 +42,7 @@ func showingFlags(forms ...string) []cli.Flag {
 // liveFlags are those of every command that observes the kernel.
 func liveFlags() []cli.Flag {
 	return append(clusterFlags(), []cli.Flag{
-		boolFlag("all", choosing, "every packet; costs the node more than a selection"),
+		boolFlag("all", choosing, "every packet but those of this session's own connections; costs the node more than a selection"),
 		&cli.DurationFlag{Name: "for", Category: ending, DefaultText: "until Ctrl-C", Usage: "end after a `TIME` such as 30s"},
 		&cli.IntFlag{Name: "count", Category: ending, DefaultText: "no limit", Usage: "end after `N` traversals shown"},
 		&cli.StringFlag{Name: "sample", Category: bounding, DefaultText: "1/1", Usage: "follow only `1/N` of the connections, each whole"},

@@ -81,8 +81,8 @@ COMMAND:
 
 NAMES:
    Pods, services and nodes are named by the API server (a kubeconfig, or the account of the pod that this runs in)
-   and the container runtime, whichever there is. Neither is waited for, and the loss of one ends nothing: its names
-   are marked "perhaps no longer". The names file goes before them:
+   and the container runtime, whichever there is. Only a name on the command line is waited for, five seconds at most,
+   and the loss of one ends nothing: its names are marked "perhaps no longer". The names file goes before them:
    {"netns":[{"name":"n1","kind":"node"},{"name":"centos","kind":"pod","node":"n1","pod":"default/centos"}],
     "addresses":[{"ip":"192.168.13.23","service":"default/nginx1"},{"ip":"172.23.96.23","pod":"default/centos"}]}
 
@@ -107,8 +107,9 @@ const recordHelp = commandHead + `   # for the ticket: one client and one servic
    Targets, filters, COMMAND and the names file are those of trace.
 
 WHAT IS IN THE FILE:
-   Events with the packets' headers (payload only with --snaplen), names of namespaces, devices and processes, IPVS
-   services and conntrack entries of what was seen, what was lost, and the command line. It belongs to you alone
+   Events with the packets' headers (payload only with --snaplen), names of namespaces, devices, processes, pods,
+   services and nodes, labels of pods and endpoints of services, IPVS services, settings and conntrack entries of what
+   was seen, rules that dropped or masqueraded it, what was lost, and the command line. It belongs to you alone
    (mode 0600). At most a second is lost if the recorder is killed or the disk is full.
    'replay' shows it again, 'report' makes a page of it, 'export' a file for Wireshark, 'redact' removes identities.
 `

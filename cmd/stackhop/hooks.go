@@ -90,7 +90,7 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 		tr: tr, own: a.sys.own, bounds: b, ctx: ctx, cancel: cancel, display: &display{out: newOutput(io.Discard)},
 		stitcher: events.NewStitcher(events.Config{}, func(*events.Traversal) {}),
 	}
-	defer s.display.close(0, false)
+	defer s.display.close(ctx, 0)
 	a.announce(tr, "counting", &b)
 	err = tr.Run(ctx, s)
 	if s.child != nil {

@@ -86,8 +86,8 @@ func (d *display) flush(ctx context.Context) { d.out.flush(ctx) }
 func (d *display) err() error                { return d.out.err() }
 
 // close is output's.
-func (d *display) close(patience time.Duration, anew bool) int64 {
-	return d.out.close(patience, anew)
+func (d *display) close(ctx context.Context, patience time.Duration) int64 {
+	return d.out.close(ctx, patience)
 }
 
 // output writes rendered traversals to a writer that may be slow, from a
@@ -101,6 +101,12 @@ type output struct {
 
 	buf      bytes.Buffer // rendered, not handed over yet
 	rendered int          // traversals in buf
+
+	// patience is how long flush waits for room when its context is done, until enough
+	// is, too: the run has ended, but whoever reads may have all of it. It is spent once
+	// nobody reads for so long.
+	patience time.Duration
+	enough   context.Context //nolint:containedctx // of the one who interrupts
 
 	unwritten atomic.Int64 // traversals rendered, but not written
 	broken    atomic.Pointer[error]
@@ -144,7 +150,7 @@ func (o *output) Write(p []byte) (int, error) {
 // full says that flush should not wait for the next tick.
 func (o *output) full() bool { return o.buf.Len() >= outputChunk }
 
-// flush hands over what was rendered. It waits for room until ctx is done.
+// flush hands over what was rendered. It waits for room until ctx is done, and see patience.
 func (o *output) flush(ctx context.Context) {
 	if o.rendered == 0 {
 		return
@@ -159,7 +165,17 @@ func (o *output) flush(ctx context.Context) {
 	}
 	select {
 	case o.ch <- c:
+		return
 	case <-ctx.Done():
+	}
+	if o.patience == 0 {
+		return
+	}
+	select {
+	case o.ch <- c:
+	case <-o.enough.Done():
+	case <-time.After(o.patience):
+		o.patience = 0
 	}
 }
 
@@ -172,27 +188,31 @@ func (o *output) err() error {
 }
 
 // close writes what is left, and returns how many traversals could not be written. It
-// waits for the given time, which begins anew with each chunk written if whoever reads
-// may take long, as long as he reads.
-func (o *output) close(patience time.Duration, anew bool) int64 {
+// waits for the given time, which begins anew with each chunk written: whoever reads may
+// take long, as long as he reads. When ctx is done it is outputPatience in all.
+func (o *output) close(ctx context.Context, patience time.Duration) int64 {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	ctx, cancel := context.WithCancel(context.Background())
+	last, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
-		o.flush(ctx)
+		o.flush(last)
 		close(o.ch)
 		o.wg.Wait()
 		close(done)
 	}()
+	interrupted := ctx.Done()
 	for left := o.unwritten.Load(); ; {
 		select {
 		case <-done:
 			return o.unwritten.Load()
+		case <-interrupted:
+			interrupted = nil
+			timer.Reset(min(patience, outputPatience))
 		case <-timer.C:
 			now := o.unwritten.Load()
-			if !anew || now == left {
+			if ctx.Err() != nil || now == left {
 				// The writer hangs in a system call, which ends with the process.
 				return now
 			}

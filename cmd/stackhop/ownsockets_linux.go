@@ -20,11 +20,12 @@ import (
 // maxAncestors bounds how far up is looked: sshd is some five processes above.
 const maxAncestors = 32
 
-// ownConnections lists the TCP connections of this process and those above it, as
-// seen from here: what is shown may go out through one of them, as with ssh. A
-// process whose files may not be listed is taken to have none.
+// ownConnections lists the TCP connections of this process and those above it, in
+// whichever network namespaces these are: what is shown may go out through one of them,
+// as with ssh. A process whose files may not be listed is taken to have none.
 func ownConnections() (out []events.Tuple) {
-	sockets := map[string]bool{} // inodes
+	sockets := map[string]bool{}   // inodes
+	namespaces := map[string]int{} // and a process that is in them
 	for pid, n := os.Getpid(), 0; pid > 1 && n < maxAncestors; pid, n = parentOf(pid), n+1 {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is right
 		for _, f := range files {
@@ -33,21 +34,33 @@ func ownConnections() (out []events.Tuple) {
 				sockets[strings.TrimSuffix(inode, "]")] = true
 			}
 		}
+		if netns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil {
+			namespaces[netns] = pid
+		}
 	}
 	if len(sockets) == 0 {
 		return nil
 	}
-	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
-		f, err := os.Open(file)
-		if err != nil {
-			continue // no IPv6
+	for _, pid := range namespaces {
+		for _, table := range []string{"tcp", "tcp6"} {
+			out = append(out, connectionsOf(fmt.Sprintf("/proc/%d/net/%s", pid, table), sockets)...)
 		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if t, inode, ok := parseConnection(lines.Text()); ok && sockets[inode] {
-				out = append(out, t)
-			}
+	}
+	return out
+}
+
+// connectionsOf reads a table of connections: those with one of the sockets. There is
+// no table without IPv6.
+func connectionsOf(path string, sockets map[string]bool) (out []events.Tuple) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if t, inode, ok := parseConnection(lines.Text()); ok && sockets[inode] {
+			out = append(out, t)
 		}
-		f.Close()
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
@@ -16,7 +17,8 @@ import (
 )
 
 // TestOwnConnections: a connection of a process above this one is found, as sshd is
-// above a shell; one that is closed, or nobody's of these, is not.
+// above a shell, also from another network namespace; one that is closed, or a listener,
+// is not.
 func TestOwnConnections(t *testing.T) {
 	for _, host := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", host)
@@ -29,14 +31,22 @@ func TestOwnConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		closed, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed.Close()
 		cmd := exec.Command(os.Args[0], "-test.run", "TestOwnConnectionsChild")
 		cmd.Env = append(os.Environ(), "STACKHOP_TEST_COMMAND=connections")
+		if os.Getuid() == 0 && host != "127.0.0.1:0" {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} // as behind nsenter
+		}
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := conn.LocalAddr().String() + ">" + conn.RemoteAddr().String()
-		if !strings.Contains(string(out), want+"\n") || strings.Contains(string(out), l.Addr().String()+">"+l.Addr().String()) {
+		if !strings.Contains(string(out), want+"\n") || strings.Contains(string(out), closed.LocalAddr().String()) || strings.Contains(string(out), ":0\n") {
 			t.Errorf("no %s in %s", want, out)
 		}
 	}

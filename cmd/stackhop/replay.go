@@ -157,11 +157,7 @@ func (a *app) replay(c *cli.Context) error {
 		err = nil
 	}
 	err = errors.Join(err, d.finish())
-	patience := replayPatience
-	if ctx.Err() != nil {
-		patience = outputPatience
-	}
-	unwritten := d.close(patience, false)
+	unwritten := d.close(ctx, replayPatience)
 	switch outErr := d.err(); {
 	case closedPipe(outErr): // whoever read has seen enough
 		return nil

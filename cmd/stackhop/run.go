@@ -57,6 +57,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 		tr: tr, own: a.sys.own, bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel,
 		losses: func() map[string]uint64 { st := tr.Stats(); return lossesOf(&st) }, warn: o.config.Warn,
 	}
+	s.display.out.patience, s.display.out.enough = outputPatience, interruptible
 	node, err := a.sys.hostname()
 	if err != nil {
 		node = "" // the names may still have one
@@ -71,7 +72,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	}
 	if o.recording != nil {
 		if s.record, err = a.newRecorder(tr, o, &cfg); err != nil {
-			s.display.close(0, false)
+			s.display.close(ctx, 0)
 			return nil, errors.Join(err, o.capture.discard())
 		}
 	}
@@ -93,7 +94,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	if s.child != nil {
 		s.child.stop()
 	}
-	unwritten := s.display.close(outputPatience, interruptible.Err() == nil)
+	unwritten := s.display.close(interruptible, outputPatience)
 	result := &outcome{shown: s.display.shown, unwritten: unwritten}
 	// The counters are read before the tracer is closed, after the last event.
 	result.kernel, result.stitched = tr.Stats(), s.stitcher.Stats()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
@@ -123,7 +124,7 @@ func (s *session) Tick(now uint64) (more bool) {
 		}
 	}
 	s.tellMissed()
-	more = s.stitcher.AdvanceSome(now)
+	more = s.stitcher.Advance(now)
 	s.collecting.tick(now)
 	s.display.flush(s.ctx)
 	if s.record != nil {
@@ -193,18 +194,29 @@ func (s *session) ready() error {
 	return nil
 }
 
+// descriptors are links by which a shell names what a process has open, as >(cmd) does.
+const descriptors = "/dev/fd/"
+
 // writeReady makes the ready file: anew, so that nobody can have laid a link in its
 // place, unless something that is no file is there to be written to, such as a pipe.
 func (s *session) writeReady(text string) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if st, err := os.Lstat(s.readyFile); err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
+	there, err := os.Lstat(s.readyFile)
+	if err == nil && strings.HasPrefix(s.readyFile, descriptors) {
+		there, err = os.Stat(s.readyFile)
+	}
+	if err == nil && there.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
 		flags = os.O_WRONLY
 	}
 	f, err := os.OpenFile(s.readyFile, flags, 0o600)
 	if err != nil {
 		return err
 	}
-	if flags&os.O_CREATE != 0 && s.own != nil {
+	if flags&os.O_CREATE == 0 {
+		if now, serr := f.Stat(); serr != nil || !os.SameFile(there, now) {
+			return errors.Join(errors.New("it became another file"), serr, f.Close())
+		}
+	} else if s.own != nil {
 		err = s.own(f)
 	}
 	_, werr := f.WriteString(text)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -294,7 +295,7 @@ func (s *slowWriter) Write(p []byte) (int, error) {
 // TestSlowOutput: whoever reads on gets all, however long it takes in all, unless
 // somebody has had enough.
 func TestSlowOutput(t *testing.T) {
-	for _, anew := range []bool{true, false} {
+	for _, enough := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			slow := &slowWriter{every: outputPatience * 3 / 4}
 			o := newOutput(slow)
@@ -302,11 +303,59 @@ func TestSlowOutput(t *testing.T) {
 				fmt.Fprintln(o, "a traversal")
 				o.flush(t.Context())
 			}
-			unwritten := o.close(outputPatience, anew)
-			if anew && (unwritten != 0 || strings.Count(slow.got.String(), "\n") != 5) || !anew && unwritten != 4 {
-				t.Errorf("anew %v: %d unwritten", anew, unwritten)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if enough {
+				time.AfterFunc(outputPatience/4, cancel) // while it is written
+			}
+			unwritten := o.close(ctx, outputPatience)
+			if !enough && (unwritten != 0 || strings.Count(slow.got.String(), "\n") != 5) || enough && unwritten != 4 {
+				t.Errorf("enough %v: %d unwritten", enough, unwritten)
 			}
 			<-time.After(5 * slow.every) // of the test's own clock: the process would have ended
+		})
+	}
+}
+
+// TestSlowReaderGetsAll: also what is rendered after the end, more than there is room
+// for, unless nobody reads or somebody has had enough.
+func TestSlowReaderGetsAll(t *testing.T) {
+	const chunks = outputChunks + 8
+	for _, tt := range []struct {
+		name      string
+		every     time.Duration
+		enough    bool
+		unwritten int64
+	}{
+		{"reads", outputPatience * 3 / 4, false, 0},
+		{"does not read", 20 * outputPatience, false, chunks},
+		{"enough", outputPatience * 3 / 4, true, chunks - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				slow := &slowWriter{every: tt.every}
+				o := newOutput(slow)
+				enough, interrupt := context.WithCancel(t.Context())
+				defer interrupt()
+				o.patience, o.enough = outputPatience, enough
+				over, end := context.WithCancel(enough)
+				end()
+				if tt.enough {
+					interrupt()
+				}
+				begun := time.Now()
+				for range chunks {
+					fmt.Fprintln(o, "a traversal")
+					o.flush(over)
+				}
+				if got := o.close(enough, outputPatience); got != tt.unwritten {
+					t.Errorf("%d unwritten, want %d", got, tt.unwritten)
+				}
+				if took := time.Since(begun); tt.unwritten > 0 && took > 2*outputPatience {
+					t.Errorf("took %v", took)
+				}
+				<-time.After(chunks * tt.every) // of the test's own clock: the process would have ended
+			})
 		})
 	}
 }

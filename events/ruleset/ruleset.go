@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ruleset finds the netfilter rule that dropped or rejected a packet, in
+// Package ruleset finds the netfilter rule that dropped, rejected or masqueraded a packet, in
 // rules as iptables-save, ipset save and nft list them.
 //
 // A Ruleset is filled with what these tools print of one network namespace; then

@@ -51,7 +51,7 @@ func (c *checker) vxlan() error {
 
 // maxTunnelDoubt bounds what a merge may say of its own error: through a tunnel the way
 // from node to node takes milliseconds where one thread emulates all processors, not the
-// same in both directions. ± 2.9 to 4.3 ms were seen, and errors up to 1.4 ms.
+// same in both directions: merges say ± 1.9 to 4.3 ms there, and are off by up to 1.4 ms.
 const maxTunnelDoubt = 5 * time.Millisecond
 
 type vxlanCheck struct {

@@ -167,7 +167,7 @@ func (g *growth) flows() (*plot.Chart, error) {
 }
 
 // flowCost is the tool's CPU time per event in µs, without attaching. It is taken at
-// the end: with tracepoints only a packet is given out seconds after it was last
+// the end: with tracepoints only a packet may be given out seconds after it was last
 // seen, which a short run would leave out, and a long one, for many flows, would not.
 // Each flow is asked at least twice, so that all of them live.
 func (g *growth) flowCost(p pairInfo, flows int) (user, system float64, err error) {
