@@ -39,6 +39,8 @@ func parseCPU(stat string) (user, system float64) {
 // mostDetach is how soon Ctrl-C must be answered, whatever happens.
 const mostDetach = 2 * time.Second
 
+var errSlowEnd = errors.New("the tool was slow to end after Ctrl-C")
+
 // memoryStep is how often memory is looked at.
 const memoryStep = time.Second
 
@@ -71,7 +73,7 @@ func (g *growth) memory() (*plot.Chart, error) {
 			scaled(float64(cost.Matched)/g.long.Seconds()), float64(cost.Matched)/float64(max(cost.Events, 1))))
 		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)
 		if cost.Detach > mostDetach.Seconds() {
-			return fmt.Errorf("the tool ended %.1f s after Ctrl-C, want %v", cost.Detach, mostDetach)
+			return fmt.Errorf("%w: %.2f s, want %v", errSlowEnd, cost.Detach, mostDetach)
 		}
 		return nil
 	})
