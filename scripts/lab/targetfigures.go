@@ -96,7 +96,7 @@ func (f *figures) readGo(text []byte) {
 			pkg = name[strings.LastIndexByte(name, '/')+1:]
 		}
 		if name, ok := strings.CutPrefix(line, "cpu: "); ok {
-			f.goWhere = name
+			f.goWhere = strings.Join(strings.Fields(name), " ") // as CPUID fills it
 		}
 		m := goLine.FindStringSubmatch(line)
 		if m == nil {
