@@ -234,13 +234,8 @@ func TestMissed(t *testing.T) {
 		{"ended", arrived + "pod consume_skb", 1000, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			evs := l.script(t).add(tt.script).events
-			last := evs[len(evs)-1].Time
 			var out []*Traversal
-			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) { out = append(out, tr) })
-			for i := range evs {
-				s.Add(&evs[i])
-			}
+			s, last := l.added(t, tt.script, &out)
 			s.Missed(uint64(int64(last) + tt.missed)) //nolint:gosec // small
 			s.Missed(1)                               // an older one says nothing new
 			s.Advance(last + uint64(time.Second))
@@ -252,6 +247,17 @@ func TestMissed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// added is a stitcher that was given a script's events, the last one at last.
+func (l *lab) added(t *testing.T, script string, out *[]*Traversal) (s *Stitcher, last uint64) {
+	t.Helper()
+	evs := l.script(t).add(script).events
+	s = NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) { *out = append(*out, tr) })
+	for i := range evs {
+		s.Add(&evs[i])
+	}
+	return s, evs[len(evs)-1].Time
 }
 
 // TestMissedElsewhere: what is concluded from what another packet did not do is not,
@@ -270,13 +276,8 @@ func TestMissedElsewhere(t *testing.T) {
 		{"the end of a copy", flooded, "incomplete: events were lost, of this packet perhaps the last", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			evs := l.script(t).add(tt.script).events
-			last := evs[len(evs)-1].Time
 			var out []*Traversal
-			s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true}, func(tr *Traversal) { out = append(out, tr) })
-			for i := range evs {
-				s.Add(&evs[i])
-			}
+			s, last := l.added(t, tt.script, &out)
 			if tt.missed {
 				s.Missed(last)
 			}

@@ -69,8 +69,7 @@ func (r *rings) drain(f func(raw []byte)) error {
 }
 
 func (r *rings) drainOne(reader *ringbuf.Reader, f func(raw []byte)) (n int, err error) {
-	// Even a read that may not wait asks epoll first: of an empty ring that is most of
-	// what a run costs to which nothing comes.
+	// Even a read that may not wait asks epoll first.
 	if reader.AvailableBytes() == 0 {
 		return 0, nil
 	}

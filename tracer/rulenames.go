@@ -140,7 +140,8 @@ func (n *ruleNames) evict() bool {
 }
 
 // watch reads the rules that are wanted until ctx is done. Nothing is read before a
-// packet was dropped, or a pod that reaches itself was masqueraded: to list the rules of a large cluster takes a node seconds.
+// packet was dropped, or a pod that reaches itself was masqueraded: to list the rules of
+// a large cluster takes a node seconds.
 func (n *ruleNames) watch(ctx context.Context) {
 	for {
 		netns, ok := n.next()

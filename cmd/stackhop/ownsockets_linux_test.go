@@ -38,8 +38,8 @@ func TestOwnConnections(t *testing.T) {
 		closed.Close()
 		cmd := exec.Command(os.Args[0], "-test.run", "TestOwnConnectionsChild")
 		cmd.Env = append(os.Environ(), "STACKHOP_TEST_COMMAND=connections")
-		if os.Getuid() == 0 && host != "127.0.0.1:0" {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} // as behind nsenter
+		if os.Getuid() == 0 && host == "[::1]:0" { // from another namespace, as behind nsenter
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 		}
 		out, err := cmd.Output()
 		if err != nil {
