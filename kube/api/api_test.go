@@ -85,7 +85,7 @@ func TestExpired(t *testing.T) {
 			f := newFake(t, false)
 			f.objects["pods"] = []string{pod("a", 1, "10.0.0.1"), pod("b", 2, "10.0.0.2")}
 			b, _ := start(t, Config{Kubeconfig: kubeconfig(t, f.URL, "", "{}")})
-			eventually(t, "current", func() bool { return b.state() == kube.Current && f.requests("watch") == 4 })
+			eventually(t, "current", func() bool { return b.state() == kube.Current && f.watches() == 4 })
 			f.mu.Lock()
 			f.objects["pods"], f.version = []string{pod("b", 2, "10.0.0.2"), pod("c", 15, "10.0.0.3")}, 20
 			f.mu.Unlock()
@@ -167,7 +167,7 @@ func TestWrongCA(t *testing.T) {
 func TestAway(t *testing.T) {
 	f := newFake(t, false)
 	b, _ := start(t, Config{Kubeconfig: kubeconfig(t, f.URL, "", "{}")})
-	eventually(t, "current", func() bool { return b.state() == kube.Current && f.requests("watch") == 4 })
+	eventually(t, "current", func() bool { return b.state() == kube.Current && f.watches() == 4 })
 	f.when(func(w http.ResponseWriter, _ *http.Request) bool { return status(w, 503, "ServiceUnavailable") })
 	f.cut()
 	eventually(t, "stale, and told", func() bool { return b.state() == kube.Stale && len(b.warnings()) > 0 })

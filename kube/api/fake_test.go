@@ -180,6 +180,16 @@ func (f *fake) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// watches that are served now: one that was only asked for cannot be cut yet.
+func (f *fake) watches() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, all := range f.streams {
+		n += len(all)
+	}
+	return n
+}
+
 // send sends an event on the resource's newest watch, and waits for there to be one.
 func (f *fake) send(t *testing.T, resource, kind, object string) {
 	t.Helper()
