@@ -59,7 +59,7 @@ fuzz: ## Each fuzz target for a while (FUZZ=5s)
 	@scripts/fuzz $(FUZZ) $(FUZZ_TARGETS)
 
 test: setup ## Everything: unit, native (root), fuzzing, a real API server, five kernels in the lab
-	@rm -f $(SCRATCH)/stages; export STAGES=$(SCRATCH)/stages; ok=0; \
+	@rm -f $(SCRATCH)/stages*; export STAGES=$(SCRATCH)/stages; ok=0; \
 	scripts/stage generate $(MAKE) -s check-generate || ok=1; \
 	scripts/stage lint $(MAKE) -s lint || ok=1; \
 	scripts/stage unit go test -json -race -timeout 20m -skip '^TestNativeChurn' ./... || ok=1; \
