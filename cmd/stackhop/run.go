@@ -118,6 +118,7 @@ const slowAttach = time.Second
 func (a *app) attach(c tracer.Config) (liveTracer, error) {
 	debug.SetGCPercent(min(attachPercent, gcPercent(liveHeap(make([]metrics.Sample, 1)))))
 	defer debug.SetGCPercent(leastPercent)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachLimit))
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)
