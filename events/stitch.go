@@ -85,13 +85,14 @@ type Stitcher struct {
 	idle   uint64
 	hold   uint64
 
-	missed uint64 // ns: see Missed; 0: nothing was lost
-	now    uint64 // ns: the latest time heard of, from events or Advance
-	open   map[uint64]*packet
-	latest *packet // of open, the one that had the last event; nil: none
-	done   tombstones
-	flows  flowTable
-	due    dueHeap
+	missed     uint64 // ns: see Missed; 0: nothing was lost
+	unfollowed uint64 // ns: see Unfollowed
+	now        uint64 // ns: the latest time heard of, from events or Advance
+	open       map[uint64]*packet
+	latest     *packet // of open, the one that had the last event; nil: none
+	done       tombstones
+	flows      flowTable
+	due        dueHeap
 	// oldest and newest are the ends of the list of groups by age.
 	oldest, newest *group
 	steps          int // in all open packets
@@ -215,6 +216,10 @@ func (s *Stitcher) Add(e *Event) {
 // has not ended, is not known any more. It must be called before Advance is with a
 // later time.
 func (s *Stitcher) Missed(until uint64) { s.missed = max(s.missed, until) }
+
+// Unfollowed says, as Missed does of events, that packets which would have been followed
+// were not: that none of them was seen until then proves nothing.
+func (s *Stitcher) Unfollowed(until uint64) { s.unfollowed = max(s.unfollowed, until) }
 
 // note keeps what the event says of the packet as a whole and of its flow.
 func (s *Stitcher) note(p *packet, e *Event, st Station) {

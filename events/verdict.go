@@ -158,10 +158,17 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 	if b.s.flows.repliedSince(p.flow, hops[at].time) {
 		return ending{}, false
 	}
-	if b.s.missed >= hops[at].time { // the answer may be among what was lost
+	doubt := ""
+	switch {
+	case b.s.missed >= hops[at].time:
+		doubt = "events were lost, perhaps of the answer"
+	case b.s.unfollowed >= hops[at].time:
+		doubt = "some packets were not followed, perhaps the answer"
+	}
+	if doubt != "" {
 		return ending{
 			verdict: Incomplete, rank: rankAnswered, at: at, where: "socket",
-			say: "events were lost, perhaps of the answer" + lastSeparator + b.arrivalWords(hops, at),
+			say: doubt + lastSeparator + b.arrivalWords(hops, at),
 		}, true
 	}
 	if !p.ended {

@@ -367,14 +367,15 @@ func (t *Tracer) Stats() Stats {
 	return s
 }
 
-// Missed is how many events have been lost between the hooks and the Sink so far. It
-// is cheaper than Stats and may be called at the same times.
-func (t *Tracer) Missed() uint64 {
+// Missed is how many events have been lost between the hooks and the Sink so far, and
+// how many packets were not followed for want of room or for Config.Rate. It is cheaper
+// than Stats and may be called at the same times.
+func (t *Tracer) Missed() (lost, unfollowed uint64) {
 	kernelStats, err := t.state.stats()
 	if err != nil {
-		return t.malformed // Stats warns of it
+		return t.malformed, 0 // Stats warns of it
 	}
-	return kernelStats.LostRing + t.malformed
+	return kernelStats.LostRing + t.malformed, kernelStats.LostTable + kernelStats.LostFlows + kernelStats.Shed
 }
 
 // Close detaches everything. It may be called more than once.

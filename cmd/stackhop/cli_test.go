@@ -85,7 +85,9 @@ func (f *fakeTracer) Names() events.Names           { return f.capture.Names }
 func (f *fakeTracer) Wall(mono uint64) time.Time    { return time.Unix(1767366245, int64(mono)) }
 func (f *fakeTracer) HasFunctions() bool            { return f.hasFunctions }
 func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
-func (f *fakeTracer) Missed() uint64                { return f.stats.Lost["ring"] }
+func (f *fakeTracer) Missed() (lost, unfollowed uint64) {
+	return f.stats.Lost["ring"], f.stats.Lost["packet-table"] + f.stats.Lost["rate"]
+}
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
 func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
 func (f *fakeTracer) Now() tracer.ClockPair {

@@ -297,6 +297,9 @@ func (p *player) Status(s *record.Status) {
 	if s.Missed() > 0 {
 		p.stitcher.Missed(s.Clock.Mono)
 	}
+	if s.Unfollowed() > 0 {
+		p.stitcher.Unfollowed(s.Clock.Mono)
+	}
 	if lost > 0 {
 		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})
 	}

@@ -78,7 +78,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	}
 	s.stitcher = events.NewStitcher(cfg, s.show)
 	if s.record != nil {
-		s.record.missed = s.stitcher.Missed
+		s.record.stitcher = s.stitcher
 	}
 	a.announce(tr, "following packets", &o.bounds)
 	if !tr.HasFunctions() {

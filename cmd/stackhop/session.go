@@ -67,7 +67,7 @@ type session struct {
 	busy    bool   // events since then
 	checked uint64 // last tick that asked for losses
 	lost    uint64 // all that has been told of
-	missed  uint64 // events lost, that the stitcher knows of
+	missed  missed // that the stitcher knows of
 	reason  string // why it ended, where that is worth saying
 	err     error  // what went wrong
 }
@@ -151,16 +151,25 @@ func (s *session) Tick(now uint64) (more bool) {
 	return more
 }
 
-// tellMissed tells the stitcher of lost events, before it judges what they may have
-// been about. It goes by what a recording says, so that a replay judges alike.
+// missed is what liveTracer.Missed says.
+type missed struct{ lost, unfollowed uint64 }
+
+// tellMissed tells the stitcher of lost events and packets, before it judges what they
+// may have been about. It goes by what a recording says, so that a replay judges alike.
 func (s *session) tellMissed() {
-	n := s.tr.Missed()
-	if n == s.missed {
+	before := s.missed
+	s.missed.lost, s.missed.unfollowed = s.tr.Missed()
+	if s.missed == before {
 		return
 	}
-	s.missed = n
 	if s.record == nil {
-		s.stitcher.Missed(s.tr.Now().Mono)
+		now := s.tr.Now().Mono
+		if s.missed.lost != before.lost {
+			s.stitcher.Missed(now)
+		}
+		if s.missed.unfollowed != before.unfollowed {
+			s.stitcher.Unfollowed(now)
+		}
 		return
 	}
 	if err := s.record.status(); err != nil {
