@@ -22,12 +22,14 @@ struct {
  * that a followed packet should have made is counted in STAT_MATCHED, and in
  * STAT_LOST_RING if there was no room.
  */
-static __always_inline void *reserve(u64 size)
+static __always_inline void *reserve(const struct packet *p, u64 size)
 {
 	u32 cpu = bpf_get_smp_processor_id();
-	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
-	void *room = 0;
+	void *ring, *room = 0;
 
+	if (p->flags & PACKET_SHED)
+		return 0;
+	ring = bpf_map_lookup_elem(&sh_rings, &cpu);
 	count(STAT_MATCHED);
 	if (rate)
 		budgets[this_cpu()].used++;
@@ -36,6 +38,16 @@ static __always_inline void *reserve(u64 size)
 	if (!room)
 		count(STAT_LOST_RING);
 	return room;
+}
+
+/* crowded says whether user space lags so far behind this CPU that another packet
+ * would cost those that are followed their events: better all of some than some of all. */
+static __always_inline bool crowded(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
+
+	return ring && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_mark;
 }
 
 /* Readers poll: waking one for each event would cost more than the event. */

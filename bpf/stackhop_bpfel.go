@@ -56,6 +56,7 @@ const (
 	stackhopVarProveIdentity = "prove_identity"
 	stackhopVarRate          = "rate"
 	stackhopVarRecord        = "record"
+	stackhopVarRingMark      = "ring_mark"
 	stackhopVarRoom          = "room"
 	stackhopVarSample        = "sample"
 	stackhopVarSelectAll     = "select_all"
@@ -164,6 +165,7 @@ type stackhopVariableSpecs struct {
 	ProveIdentity *ebpf.VariableSpec `ebpf:"prove_identity"`
 	Rate          *ebpf.VariableSpec `ebpf:"rate"`
 	Record        *ebpf.VariableSpec `ebpf:"record"`
+	RingMark      *ebpf.VariableSpec `ebpf:"ring_mark"`
 	Room          *ebpf.VariableSpec `ebpf:"room"`
 	Sample        *ebpf.VariableSpec `ebpf:"sample"`
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
@@ -230,6 +232,7 @@ type stackhopVariables struct {
 	ProveIdentity *ebpf.Variable `ebpf:"prove_identity"`
 	Rate          *ebpf.Variable `ebpf:"rate"`
 	Record        *ebpf.Variable `ebpf:"record"`
+	RingMark      *ebpf.Variable `ebpf:"ring_mark"`
 	Room          *ebpf.Variable `ebpf:"room"`
 	Sample        *ebpf.Variable `ebpf:"sample"`
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`

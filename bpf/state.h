@@ -30,6 +30,9 @@ const volatile u32 record = 0;
 const volatile u32 snap = 0;
 const volatile u32 room = 0;
 #define RATE_WINDOW 100000000ULL /* ns */
+/* With more bytes than these in a CPU's ring it begins no new packet: the rest
+ * is for those that are followed already. */
+const volatile u32 ring_mark = 0;
 
 /* Nothing is followed until user space, having attached everything, says so. */
 u32 enabled = 0;
@@ -49,7 +52,8 @@ enum stat {
 	STAT_LOST_FLOWS,   /* sh_flows full: the reply may not be followed */
 	STAT_READ_FAILED,  /* headers or a conntrack entry could not be read, and are not told */
 	STAT_REUSED,       /* an address was found reused without a free seen */
-	STAT_SHED,         /* packets not followed, to keep to the rate */
+	STAT_RATE,         /* packets not followed, to keep to the rate */
+	STAT_SHED,         /* packets not followed, as the ring was above ring_mark */
 	STATS,
 };
 
@@ -82,7 +86,7 @@ static __always_inline void count(enum stat s)
 	__sync_fetch_and_add(&stats[this_cpu()].n[s], 1);
 }
 
-/* within_rate says whether another packet may be followed. Packets that are
+/* within_rate says whether another packet may be told of. Packets that are
  * followed already are sent whole, whatever that takes. */
 static __always_inline bool within_rate(void)
 {
@@ -106,6 +110,10 @@ static __always_inline bool within_rate(void)
 #define TRACKED_BITS 14
 u32 tracked[1 << TRACKED_BITS] = {};
 
+/* Of a packet that is not to be told of. It is known all the same, so that no later
+ * hook takes it for one that begins there. */
+#define PACKET_SHED (1 << 7)
+
 /* One followed skb. Only the CPU that holds the skb writes here. */
 struct packet {
 	u64 id;
@@ -116,7 +124,7 @@ struct packet {
 	struct tuple tuple; /* as last sent */
 	u32 netns;
 	u16 seq;
-	u8 flags; /* EVENT_MATCHED, EVENT_REPLY */
+	u8 flags; /* EVENT_MATCHED, EVENT_REPLY, PACKET_SHED */
 	u8 cut;   /* bytes that were to be kept lay beyond the linear part */
 };
 

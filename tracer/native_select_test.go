@@ -107,7 +107,7 @@ func TestNativeTwoTracers(t *testing.T) {
 func TestNativeRingOverflow(t *testing.T) {
 	c := newCluster(t, 2)
 	a, b := c.pods[0], c.pods[1]
-	r := startRun(t, Config{Select: expression(t, "udp and host "+b.addr.String()), RingBytes: 4096, Poll: time.Hour}, nil)
+	r := startRun(t, Config{Select: expression(t, "udp and host "+b.addr.String()), RingBytes: 4096, RingMark: 4096, Poll: time.Hour}, nil)
 	const n = 200
 	say(t, c, a, b, 4300, n, 64)
 	s := r.stop() // checks that matched = delivered + lost

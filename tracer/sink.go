@@ -23,7 +23,8 @@ type Stats struct {
 	Packets   uint64 // lives of socket buffers that were followed
 	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
 	// ring), "decode", "packet-table" (packets not followed because too many
-	// are), "flow-table" (connections whose replies may be missed), "read"
+	// are), "shed" (packets not followed because a ring was too full, see
+	// Config.RingMark), "flow-table" (connections whose replies may be missed), "read"
 	// (headers or conntrack entries that could not be read; their events came
 	// without), "rate" (packets not followed, to keep to Config.Rate),
 	// "hook-not-run" (the kernel left a hook out because its program was running

@@ -191,7 +191,7 @@ func (t *Tracer) load() error {
 			return fmt.Errorf("compile selection: %w", err)
 		}
 	}
-	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0,
+	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0, "ring_mark": uint32(t.cfg.RingMark),
 		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
 		"want_vlan": b2u(t.cfg.Select.ReadsVLAN()), "targets": b2u(len(t.cfg.Select.Sets()) > 0)}
 	if t.cfg.Record {
@@ -362,7 +362,8 @@ func (t *Tracer) Stats() Stats {
 	s.Lost["packet-table"] = kernelStats.LostTable
 	s.Lost["flow-table"] = kernelStats.LostFlows
 	s.Lost["read"] = kernelStats.ReadFailed
-	s.Lost["rate"] = kernelStats.Shed
+	s.Lost["rate"] = kernelStats.Rate
+	s.Lost["shed"] = kernelStats.Shed
 	s.Lost["hook-not-run"] = t.notRun()
 	return s
 }
@@ -375,7 +376,7 @@ func (t *Tracer) Missed() (lost, unfollowed uint64) {
 	if err != nil {
 		return t.malformed, 0 // Stats warns of it
 	}
-	return kernelStats.LostRing + t.malformed, kernelStats.LostTable + kernelStats.LostFlows + kernelStats.Shed
+	return kernelStats.LostRing + t.malformed, kernelStats.LostTable + kernelStats.LostFlows + kernelStats.Rate + kernelStats.Shed
 }
 
 // Close detaches everything. It may be called more than once.

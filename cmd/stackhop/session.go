@@ -185,7 +185,11 @@ func (s *session) tellLosses() {
 	}
 	if sum > s.lost {
 		s.lost = sum
-		s.warn("events are being lost, so far " + lossText(lost))
+		what := "events are being lost"
+		if lost[stageShed] > 0 {
+			what = "more packets pass than can be followed (select less, or --sample)"
+		}
+		s.warn(what + ", so far " + lossText(lost))
 	}
 }
 

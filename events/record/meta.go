@@ -130,7 +130,7 @@ func (s *Status) Missed() uint64 { return s.Lost["ring"] + s.Lost["decode"] }
 // Unfollowed is how many packets that were selected were not followed
 // (events.Stitcher.Unfollowed).
 func (s *Status) Unfollowed() uint64 {
-	return s.Lost["packet-table"] + s.Lost["flow-table"] + s.Lost["rate"]
+	return s.Lost["packet-table"] + s.Lost["flow-table"] + s.Lost["rate"] + s.Lost["shed"]
 }
 
 // End is the last block of a recording that was closed: the totals.
