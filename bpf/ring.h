@@ -33,21 +33,14 @@ static __always_inline void *reserve(const struct packet *p, u64 size)
 	count(STAT_MATCHED);
 	if (rate)
 		budgets[this_cpu()].used++;
-	if (ring)
+	if (ring) {
+		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_mark)
+			crowded_until = bpf_ktime_get_ns() + CROWDED;
 		room = bpf_ringbuf_reserve(ring, size, 0);
+	}
 	if (!room)
 		count(STAT_LOST_RING);
 	return room;
-}
-
-/* crowded says whether user space lags so far behind this CPU that another packet
- * would cost those that are followed their events: better all of some than some of all. */
-static __always_inline bool crowded(void)
-{
-	u32 cpu = bpf_get_smp_processor_id();
-	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
-
-	return ring && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_mark;
 }
 
 /* Readers poll: waking one for each event would cost more than the event. */

@@ -48,6 +48,7 @@ const (
 	stackhopVarBudgets       = "budgets"
 	stackhopVarCauses        = "causes"
 	stackhopVarCountHits     = "count_hits"
+	stackhopVarCrowdedUntil  = "crowded_until"
 	stackhopVarEnabled       = "enabled"
 	stackhopVarFlowsUsed     = "flows_used"
 	stackhopVarHits          = "hits"
@@ -157,6 +158,7 @@ type stackhopVariableSpecs struct {
 	Budgets       *ebpf.VariableSpec `ebpf:"budgets"`
 	Causes        *ebpf.VariableSpec `ebpf:"causes"`
 	CountHits     *ebpf.VariableSpec `ebpf:"count_hits"`
+	CrowdedUntil  *ebpf.VariableSpec `ebpf:"crowded_until"`
 	Enabled       *ebpf.VariableSpec `ebpf:"enabled"`
 	FlowsUsed     *ebpf.VariableSpec `ebpf:"flows_used"`
 	Hits          *ebpf.VariableSpec `ebpf:"hits"`
@@ -224,6 +226,7 @@ type stackhopVariables struct {
 	Budgets       *ebpf.Variable `ebpf:"budgets"`
 	Causes        *ebpf.Variable `ebpf:"causes"`
 	CountHits     *ebpf.Variable `ebpf:"count_hits"`
+	CrowdedUntil  *ebpf.Variable `ebpf:"crowded_until"`
 	Enabled       *ebpf.Variable `ebpf:"enabled"`
 	FlowsUsed     *ebpf.Variable `ebpf:"flows_used"`
 	Hits          *ebpf.Variable `ebpf:"hits"`

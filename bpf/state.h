@@ -30,12 +30,14 @@ const volatile u32 record = 0;
 const volatile u32 snap = 0;
 const volatile u32 room = 0;
 #define RATE_WINDOW 100000000ULL /* ns */
-/* With more bytes than these in a CPU's ring it begins no new packet: the rest
- * is for those that are followed already. */
+/* With more bytes than these in any CPU's ring no CPU begins a new packet for a
+ * moment, as it may go on there: the rest is for those that are followed already. */
 const volatile u32 ring_mark = 0;
+#define CROWDED 5000000ULL /* ns */
 
 /* Nothing is followed until user space, having attached everything, says so. */
 u32 enabled = 0;
+u64 crowded_until = 0; /* ns */
 /* How many entries sh_via and sh_flows hold, so that a packet that cannot be
  * found there need not be looked up. */
 u32 via_used = 0;
@@ -101,6 +103,13 @@ static __always_inline bool within_rate(void)
 		b->used = 0;
 	}
 	return b->used < rate;
+}
+
+/* crowded says whether user space lags so far behind that another packet would cost
+ * those that are followed their events: better all of some than some of all. */
+static __always_inline bool crowded(void)
+{
+	return crowded_until && bpf_ktime_get_ns() < crowded_until;
 }
 
 /*

@@ -35,7 +35,7 @@ type Config struct {
 	// RingBytes is the size of each CPU's ring buffer, a power of two and a
 	// multiple of the page size; 0 means 4 MiB.
 	RingBytes int
-	// RingMark is how many bytes in a CPU's ring keep it from following further
+	// RingMark is how many bytes in any CPU's ring keep all from following further
 	// packets: what is followed already has the rest, so that under more load than the
 	// Sink takes fewer packets are seen, and those whole. 0 means half of RingBytes.
 	RingMark int
