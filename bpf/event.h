@@ -52,7 +52,7 @@ static __always_inline void send(u16 hook, struct packet *p, u8 flags,
 				 u32 ifindex, const u64 *data)
 {
 	u16 seq = p->seq++;
-	struct event *e = reserve(p, sizeof(*e));
+	struct event *e = reserve(sizeof(*e));
 
 	if (!e)
 		return;
@@ -65,7 +65,7 @@ static __always_inline void send_headers(u16 hook, struct packet *p, u8 flags,
 					 const struct headers *h, const struct span *s)
 {
 	u16 seq = p->seq++;
-	struct event_header *e = reserve(p, sizeof(*e) + (record ? room : 0));
+	struct event_header *e = reserve(sizeof(*e) + (record ? room : 0));
 
 	if (!e)
 		return;
@@ -107,7 +107,7 @@ static __always_inline bool send_entry(struct packet *p, u64 entry, u32 hook, u3
 		return false;
 	}
 	seq = p->seq++;
-	e = reserve(p, sizeof(*e));
+	e = reserve(sizeof(*e));
 	if (!e)
 		return true;
 	fill(&e->event, hook, p, seq, 0, EXT_CT, ifindex, data);

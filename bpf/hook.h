@@ -72,24 +72,30 @@ static __always_inline bool is_encapsulated(u64 skb)
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
 					    const struct selected *sel)
 {
+	u64 invariant = invariant_of(s, h), key = mix(invariant, skb);
+	u64 *slot = &shed[key & ((1 << SHED_BITS) - 1)];
 	struct packet *p;
-	u8 shed = 0;
 
+	if (*slot == key)
+		return 0;
 	if (!within_rate()) {
 		count(STAT_RATE);
-		shed = PACKET_SHED;
-	} else if (crowded()) {
-		count(STAT_SHED);
-		shed = PACKET_SHED;
+		*slot = key;
+		return 0;
 	}
-	p = begin_life(skb, shed);
+	if (crowded()) {
+		count(STAT_SHED);
+		*slot = key;
+		return 0;
+	}
+	p = begin_life(skb);
 	if (!p)
 		return 0;
 	p->flow = sel->flow ? sel->flow : p->id;
-	p->flags |= (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
+	p->flags = (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
 	p->tuple = h->tuple;
 	p->cause = sel->cause;
-	p->invariant = invariant_of(s, h);
+	p->invariant = invariant;
 	if (!sel->flow)
 		join(&h->tuple, p->flow, sel->reply, sel->matched);
 	return p;
@@ -172,7 +178,7 @@ __noinline int admit(u64 skb, u32 how)
 		innermost(&s);
 	if (parse(&s, &h))
 		return -1;
-	if (p && (prove_identity || p->flags & PACKET_SHED || (how & HOW_BEGINS && !came_in(skb))) && p->invariant != invariant_of(&s, &h) &&
+	if (p && (prove_identity || (how & HOW_BEGINS && !came_in(skb))) && p->invariant != invariant_of(&s, &h) &&
 	    !is_encapsulated(skb)) {
 		count(STAT_REUSED);
 		end_life(skb);
@@ -251,9 +257,8 @@ static __always_inline void follow_entry(void *ctx, u32 how)
 		p = find_life(skb);
 	}
 	/* A sender's first hook, and any hook where not every free is seen, may
-	 * find a packet that was at the same address before; if that one was shed
-	 * nobody would ever know. */
-	if (!p || prove_identity || how & HOW_BEGINS || (p->flags & (EVENT_MATCHED | PACKET_SHED)) != EVENT_MATCHED) {
+	 * find a packet that was at the same address before. */
+	if (!p || prove_identity || how & HOW_BEGINS || !(p->flags & EVENT_MATCHED)) {
 		int flags = matches(typed, how & HOW_AT_DATA);
 
 		how |= flags;
@@ -280,7 +285,7 @@ static __always_inline void send_new(u64 skb, u16 hook, struct packet *p, u8 fla
 				     const u64 *data, const struct span *s, void *tc, u32 off)
 {
 	u16 seq = p->seq++;
-	struct event_header *e = reserve(p, sizeof(*e) + (record ? room : 0));
+	struct event_header *e = reserve(sizeof(*e) + (record ? room : 0));
 
 	if (!e)
 		return;

@@ -22,14 +22,12 @@ struct {
  * that a followed packet should have made is counted in STAT_MATCHED, and in
  * STAT_LOST_RING if there was no room.
  */
-static __always_inline void *reserve(const struct packet *p, u64 size)
+static __always_inline void *reserve(u64 size)
 {
 	u32 cpu = bpf_get_smp_processor_id();
-	void *ring, *room = 0;
+	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
+	void *room = 0;
 
-	if (p->flags & PACKET_SHED)
-		return 0;
-	ring = bpf_map_lookup_elem(&sh_rings, &cpu);
 	count(STAT_MATCHED);
 	if (rate)
 		budgets[this_cpu()].used++;

@@ -426,7 +426,7 @@ __noinline int adopt(u64 hook, u64 parent, u64 child)
 	if (!from)
 		return 0;
 	end_life(child);
-	p = begin_life(child, from->flags & PACKET_SHED);
+	p = begin_life(child);
 	if (!p)
 		return 0;
 	p->flow = from->flow;

@@ -61,6 +61,7 @@ const (
 	stackhopVarRoom          = "room"
 	stackhopVarSample        = "sample"
 	stackhopVarSelectAll     = "select_all"
+	stackhopVarShed          = "shed"
 	stackhopVarSnap          = "snap"
 	stackhopVarStats         = "stats"
 	stackhopVarTargetBits    = "target_bits"
@@ -171,6 +172,7 @@ type stackhopVariableSpecs struct {
 	Room          *ebpf.VariableSpec `ebpf:"room"`
 	Sample        *ebpf.VariableSpec `ebpf:"sample"`
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
+	Shed          *ebpf.VariableSpec `ebpf:"shed"`
 	Snap          *ebpf.VariableSpec `ebpf:"snap"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	TargetBits    *ebpf.VariableSpec `ebpf:"target_bits"`
@@ -239,6 +241,7 @@ type stackhopVariables struct {
 	Room          *ebpf.Variable `ebpf:"room"`
 	Sample        *ebpf.Variable `ebpf:"sample"`
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
+	Shed          *ebpf.Variable `ebpf:"shed"`
 	Snap          *ebpf.Variable `ebpf:"snap"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	TargetBits    *ebpf.Variable `ebpf:"target_bits"`

@@ -88,7 +88,7 @@ static __always_inline void count(enum stat s)
 	__sync_fetch_and_add(&stats[this_cpu()].n[s], 1);
 }
 
-/* within_rate says whether another packet may be told of. Packets that are
+/* within_rate says whether another packet may be followed. Packets that are
  * followed already are sent whole, whatever that takes. */
 static __always_inline bool within_rate(void)
 {
@@ -119,9 +119,14 @@ static __always_inline bool crowded(void)
 #define TRACKED_BITS 14
 u32 tracked[1 << TRACKED_BITS] = {};
 
-/* Of a packet that is not to be told of. It is known all the same, so that no later
- * hook takes it for one that begins there. */
-#define PACKET_SHED (1 << 7)
+/*
+ * Which packets were shed, by a hash of the skb's address and of what stays of its
+ * headers, so that no later hook takes one for a packet that begins there. Not in
+ * sh_packets: it would fill with those whose end no hook tells. One that another takes
+ * the place of may be counted twice, or be seen from its middle, as incomplete.
+ */
+#define SHED_BITS 14
+u64 shed[1 << SHED_BITS] = {};
 
 /* One followed skb. Only the CPU that holds the skb writes here. */
 struct packet {
@@ -133,7 +138,7 @@ struct packet {
 	struct tuple tuple; /* as last sent */
 	u32 netns;
 	u16 seq;
-	u8 flags; /* EVENT_MATCHED, EVENT_REPLY, PACKET_SHED */
+	u8 flags; /* EVENT_MATCHED, EVENT_REPLY */
 	u8 cut;   /* bytes that were to be kept lay beyond the linear part */
 };
 

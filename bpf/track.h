@@ -31,7 +31,7 @@ static __always_inline bool maybe_tracked(u64 skb)
 	return tracked[tracked_slot(low32(skb))] != 0;
 }
 
-static __always_inline struct packet *begin_life(u64 skb, u8 shed)
+static __always_inline struct packet *begin_life(u64 skb)
 {
 	struct packet *p;
 
@@ -43,10 +43,8 @@ static __always_inline struct packet *begin_life(u64 skb, u8 shed)
 	if (!p)
 		return 0;
 	__sync_fetch_and_add(&tracked[tracked_slot(skb)], 1);
-	if (!shed)
-		count(STAT_PACKETS);
+	count(STAT_PACKETS);
 	p->id = new_packet_id(skb);
-	p->flags = shed;
 	return p;
 }
 
