@@ -250,15 +250,15 @@ func (s *Stitcher) note(p *packet, e *Event, st Station) {
 // noteProcess remembers whose socket it was, under the addresses that the
 // socket itself uses, so that an ICMP error about them finds its process.
 func (s *Stitcher) noteProcess(p *packet, e *Event, st Station) {
-	h := p.header()
+	h := p.told()
 	if h == nil {
 		return
 	}
-	t := h.Tuple
+	t := h.plainTuple
 	if st != StationSocketOut && st != StationIPOut {
-		t = t.Reverse()
+		t = t.reverse()
 	}
-	s.flows.setProcess(e.Netns, &t, &e.Socket)
+	s.flows.setProcess(e.Netns, t, &e.Socket)
 }
 
 // link joins the packet with those it came from, was merged into or was
@@ -274,7 +274,8 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		p.parent = e.Other
 		if o := s.other(e.Other); o != nil && !o.descendsFrom(p) {
 			p.up = o
-			o.children = append(o.children, p)
+			r := o.rarely()
+			r.children = append(r.children, p)
 			s.join(o.group, p.group)
 		}
 	case st == StationMerge:
@@ -287,8 +288,8 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		p.cause = e.Other
 		if o := s.other(e.Other); o != nil {
 			p.midStack = s.netfilterAnswers(o, e.Time)
-			if len(o.effects) < maxEffects {
-				o.effects = append(o.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
+			if r := o.rarely(); len(r.effects) < maxEffects {
+				r.effects = append(r.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
 			}
 		}
 	}

@@ -201,7 +201,7 @@ func (b *builder) sender(h *hop) (process, bool) {
 	if h.hdr == nil || h.p.cause != 0 {
 		return process{}, false
 	}
-	s, ok := b.s.flows.process(h.netns, &h.hdr.Tuple)
+	s, ok := b.s.flows.process(h.netns, plainTupleOf(&h.hdr.Tuple))
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -224,7 +224,7 @@ func (b *builder) receiver(hops []hop, at int) (process, bool) {
 	if h.hdr.HasInner && !h.hdr.Outer() {
 		tuple = h.hdr.Inner
 	}
-	s, ok := b.s.flows.process(h.netns, &tuple)
+	s, ok := b.s.flows.process(h.netns, plainTupleOf(&tuple))
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -264,7 +264,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 			continue
 		}
 		last = p
-		for _, e := range p.effects {
+		for _, e := range p.effects() {
 			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
 				if b.s.open[b.effect] == nil { // an effect that has ended is not waited for
 					b.effect = e.packet

@@ -328,14 +328,14 @@ func (b *builder) detail(h *hop) string {
 	case StationVerdict:
 		return verdictWords(int32(h.val)) //nolint:gosec // the bits of Ret
 	case StationIPVSConn:
-		if h.aux >= 0 && h.p.backends[h.aux].IsValid() {
-			return h.p.backends[h.aux].String()
+		if h.aux >= 0 && h.p.rare.backends[h.aux].IsValid() {
+			return h.p.rare.backends[h.aux].String()
 		}
 	case StationICMPSend:
 		return icmpPair(h.a, h.b)
 	case StationDrop:
 		d := b.s.dropReason(h.val)
-		if site := b.s.names.Symbol(h.loc); site != "" {
+		if site := b.s.names.Symbol(h.location()); site != "" {
 			if d != "" {
 				d += " "
 			}
