@@ -103,6 +103,11 @@ func (l *loader) program(h *hook, how string, res *resolved, ctx handover) (*ebp
 	case "tc":
 		spec.Type = ebpf.SchedCLS
 	}
+	return l.make(spec)
+}
+
+// make loads a program that uses the shared maps.
+func (l *loader) make(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	for i := range spec.Instructions {
 		ins := &spec.Instructions[i]
 		if !ins.IsLoadFromMap() || ins.Reference() == "" {

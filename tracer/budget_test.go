@@ -90,7 +90,7 @@ func verified(t *testing.T, v variant) map[string]uint32 {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	got := map[string]uint32{}
+	got := map[string]uint32{bpf.ProgForget: instructions(t, tr.forget)}
 	for _, h := range tr.hooks {
 		native := h.row.at == onTC || h.row.at == onTracepoint
 		if _, done := got[h.row.prog]; done || v.hooks == HooksTracepoints && !native {
