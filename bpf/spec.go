@@ -11,6 +11,9 @@ const (
 	FuncHookSkb  = "hook_skb"
 	FuncSelMatch = "sel_match"
 
+	// ProgForget is the program that is no hook's: user space runs it.
+	ProgForget = "forget"
+
 	MapRings   = "sh_rings"
 	MapPackets = "sh_packets"
 	MapFlows   = "sh_flows"

@@ -487,3 +487,21 @@ int segment(void *ctx)
 	}
 	return 0;
 }
+
+/*
+ * Run by user space, for a packet whose skb was freed where no hook tells of it:
+ * what it takes for such one is forgotten, unless the skb is another packet's by
+ * now, or this one's life goes on. ctx: the skb, the packet, and the number of its
+ * next event, as they were when it was last looked at.
+ */
+SEC("raw_tp")
+int forget(u64 *ctx)
+{
+	u64 skb = ctx[0];
+	struct packet *p = find_life(skb);
+
+	if (!p || p->id != ctx[1] || p->seq != ctx[2])
+		return 0;
+	end_life(skb);
+	return 1;
+}

@@ -29,6 +29,7 @@ const (
 	stackhopProgDevice       = "device"
 	stackhopProgDrop         = "drop"
 	stackhopProgEnd          = "end"
+	stackhopProgForget       = "forget"
 	stackhopProgIcmpSend     = "icmp_send"
 	stackhopProgLookUp       = "look_up"
 	stackhopProgMerge        = "merge"
@@ -123,6 +124,7 @@ type stackhopProgramSpecs struct {
 	Device     *ebpf.ProgramSpec `ebpf:"device"`
 	Drop       *ebpf.ProgramSpec `ebpf:"drop"`
 	End        *ebpf.ProgramSpec `ebpf:"end"`
+	Forget     *ebpf.ProgramSpec `ebpf:"forget"`
 	IcmpSend   *ebpf.ProgramSpec `ebpf:"icmp_send"`
 	LookUp     *ebpf.ProgramSpec `ebpf:"look_up"`
 	Merge      *ebpf.ProgramSpec `ebpf:"merge"`
@@ -265,6 +267,7 @@ type stackhopPrograms struct {
 	Device     *ebpf.Program `ebpf:"device"`
 	Drop       *ebpf.Program `ebpf:"drop"`
 	End        *ebpf.Program `ebpf:"end"`
+	Forget     *ebpf.Program `ebpf:"forget"`
 	IcmpSend   *ebpf.Program `ebpf:"icmp_send"`
 	LookUp     *ebpf.Program `ebpf:"look_up"`
 	Merge      *ebpf.Program `ebpf:"merge"`
@@ -293,6 +296,7 @@ func (p *stackhopPrograms) Close() error {
 		p.Device,
 		p.Drop,
 		p.End,
+		p.Forget,
 		p.IcmpSend,
 		p.LookUp,
 		p.Merge,

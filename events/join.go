@@ -3,6 +3,7 @@
 package events
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func Join(parts []*Traversal, at []time.Time) *Traversal {
 	j.Stacks, j.L3Stacks, j.Lost, j.Complete = 0, 0, 0, true
 	j.Visits, j.Packets, j.Out = nil, nil, last.Out
 	j.NAT, j.Causes = []NAT{}, []string{}
-	j.CausesText, j.Notes, j.NotObserved = nil, nil, nil
+	j.CausesText, j.Notes, j.NotObserved, j.LostInRun = nil, nil, nil, nil
 	for k, p := range parts {
 		j.add(p, uint64(max(at[k].Sub(first.Time), 0))) //nolint:gosec // not negative
 	}
@@ -41,6 +42,9 @@ func (t *Traversal) add(p *Traversal, later uint64) {
 	t.L3Stacks += p.L3Stacks
 	t.Lost += p.Lost
 	t.Complete = t.Complete && p.Complete
+	if len(p.LostInRun) > 0 {
+		t.LostInRun = sums(t.LostInRun, p.LostInRun)
+	}
 	for _, v := range p.Visits {
 		v.StartNS += later
 		v.EndNS += later
@@ -92,6 +96,15 @@ func laterNAT(nats []NAT, later uint64) []NAT {
 		nats[i].NS += later
 	}
 	return nats
+}
+
+// sums adds up two counts by stage, and leaves both as they are.
+func sums(a, b map[string]uint64) map[string]uint64 {
+	out := maps.Clone(b)
+	for stage, n := range a {
+		out[stage] += n
+	}
+	return out
 }
 
 func union(a, b []string) []string {

@@ -81,6 +81,9 @@ type Traversal struct {
 	NotObserved []string `json:"not_observed,omitempty"`
 	Complete    bool     `json:"complete"`
 	Lost        int      `json:"lost"`
+	// LostInRun is what the run had lost by then, of this and all other packets, by
+	// stage; empty: nothing. Whoever gives it shares it among traversals.
+	LostInRun map[string]uint64 `json:"lost_in_run,omitempty"`
 
 	// In is how the packet came to this node over a wire, Out how it left; nil:
 	// it did not. They join the traversals of several nodes.

@@ -103,6 +103,11 @@ func (l *loader) program(h *hook, how string, res *resolved, ctx handover) (*ebp
 	case "tc":
 		spec.Type = ebpf.SchedCLS
 	}
+	return l.make(spec)
+}
+
+// make loads a program that uses the shared maps.
+func (l *loader) make(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	for i := range spec.Instructions {
 		ins := &spec.Instructions[i]
 		if !ins.IsLoadFromMap() || ins.Reference() == "" {
@@ -120,7 +125,7 @@ func (l *loader) program(h *hook, how string, res *resolved, ctx handover) (*ebp
 	// kernel's types anew for each program would take most of the time.
 	coll, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
 		Programs: map[string]*ebpf.ProgramSpec{spec.Name: spec}, Types: l.spec.Types, ByteOrder: l.spec.ByteOrder,
-	}, ebpf.CollectionOptions{Cache: l.kernel.cache})
+	}, ebpf.CollectionOptions{Cache: l.kernel.cache, Programs: ebpf.ProgramOptions{LogLevel: l.log}})
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +274,7 @@ type loader struct {
 	spec      *ebpf.CollectionSpec
 	maps      map[string]*ebpf.Map
 	selection asm.Instructions
+	log       ebpf.LogLevel // what the verifier is to say of a program that it accepts; 0: nothing
 
 	mu sync.Mutex // held while programs are made: package btf needs it
 }

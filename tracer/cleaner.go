@@ -234,6 +234,10 @@ func RunCleaner() int {
 		return 0 // the links go with this process
 	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	// A container that needs too much memory is killed as a whole (memory.oom.group,
+	// as Kubernetes sets it), but for processes that say this. Without
+	// CAP_SYS_RESOURCE it may not be said.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	status := 0
 	complain := func(err error) {
 		fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)

@@ -64,7 +64,7 @@ func TestSizes(t *testing.T) {
 	for name, want := range map[string]int{
 		"event": bpf.EventSize, "event_header": bpf.EventHeaderSize, "event_ct": bpf.EventCTSize,
 		"hook_args": bpf.ArgsSize, "sel_input": pcapbpf.InputSize, "tuple": 40, "headers": 112,
-		"stats": int(unsafe.Sizeof(bpf.Stats{})), "flow": int(unsafe.Sizeof(flowValue{})), "via": int(unsafe.Sizeof(viaKey{})), "target": int(unsafe.Sizeof(targetKey{})),
+		"stats": int(unsafe.Sizeof(bpf.Stats{})), "flow": int(unsafe.Sizeof(flowValue{})), "packet": int(unsafe.Sizeof(packetValue{})), "via": int(unsafe.Sizeof(viaKey{})), "target": int(unsafe.Sizeof(targetKey{})),
 	} {
 		if got := int(kernelStruct(t, name).Size); got != want {
 			t.Errorf("struct %s has %d bytes, Go takes it for %d", name, got, want)
@@ -115,6 +115,8 @@ func TestMapLayout(t *testing.T) {
 		{"flow", "used", unsafe.Offsetof(flowValue{}.Used)},
 		{"flow", "reply", unsafe.Offsetof(flowValue{}.Reply)},
 		{"flow", "matched", unsafe.Offsetof(flowValue{}.Matched)},
+		{"packet", "id", unsafe.Offsetof(packetValue{}.ID)},
+		{"packet", "seq", unsafe.Offsetof(packetValue{}.Seq)},
 		{"via", "dst", unsafe.Offsetof(viaKey{}.dst)},
 		{"via", "port", unsafe.Offsetof(viaKey{}.port)},
 		{"via", "proto", unsafe.Offsetof(viaKey{}.proto)},

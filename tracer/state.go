@@ -63,6 +63,22 @@ func (s state) hits() ([]uint64, error) {
 	return hits, nil
 }
 
+// trackedSlots is 1 << TRACKED_BITS of bpf/state.h.
+const trackedSlots = 1 << 14
+
+// tracked is how many packets are followed, by the marks of their addresses: no more
+// than a look at memory, where the map takes system calls.
+func (s state) tracked() (n uint64, err error) {
+	var slots [trackedSlots]uint32
+	if err := s.coll.Variables["tracked"].Get(&slots); err != nil {
+		return 0, fmt.Errorf("marks of followed packets: %w", err)
+	}
+	for _, one := range slots {
+		n += uint64(one)
+	}
+	return n, nil
+}
+
 // monotonic is the clock of bpf_ktime_get_ns, in ns.
 func monotonic() uint64 {
 	return now(unix.CLOCK_MONOTONIC)

@@ -30,6 +30,7 @@ type Tracer struct {
 	hooks  []*hook
 	state  state
 	rings  *rings
+	forget *ebpf.Program // see sweepPackets
 	tc     *tcAttacher
 	names  *inventory
 	links  *linkNews
@@ -228,8 +229,10 @@ func (t *Tracer) load() error {
 	if err := t.cfg.step("create rings"); err != nil {
 		return fmt.Errorf("create rings: %w", err)
 	}
-	t.rings, err = newRings(coll.Maps[bpf.MapRings], online, t.cfg.RingBytes)
-	return err
+	if t.rings, err = newRings(coll.Maps[bpf.MapRings], online, t.cfg.RingBytes); err != nil {
+		return err
+	}
+	return t.loadForget()
 }
 
 func b2u(b bool) uint32 {
@@ -255,6 +258,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	wg.Go(func() { t.names.rules.watch(background) })
 	wg.Go(func() { t.followDevices(background) })
 	wg.Go(func() { t.followChanges(background) })
+	wg.Go(func() { t.followPackets(background) })
 
 	if err := t.state.set("enabled", 1); err != nil {
 		return err
@@ -398,6 +402,9 @@ func (t *Tracer) Close() error {
 	}
 	if t.rings != nil {
 		t.rings.close()
+	}
+	if t.forget != nil {
+		t.forget.Close()
 	}
 	if t.state.coll != nil {
 		t.state.coll.Close()

@@ -41,6 +41,7 @@ type player struct {
 	matched    map[uint64]struct{}     // packets that match filter
 	gapFrom    uint64                  // ns: when what was left out, or lost, began; 0: nothing was just now
 	addresses  map[devKey][]netip.Addr // of devices
+	inRun      map[string]uint64       // what was lost so far, by stage
 	err        error
 	enough     atomic.Bool // err is not nil
 }
@@ -186,6 +187,7 @@ var errEnough = errors.New("enough")
 
 func (p *player) traversal(t *events.Traversal) {
 	if p.err == nil {
+		t.LostInRun = p.inRun
 		p.err = p.show(t)
 		p.enough.Store(p.err != nil)
 	}
@@ -303,6 +305,7 @@ func (p *player) Status(s *record.Status) {
 	}
 	if lost > 0 {
 		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})
+		p.inRun = present(p.out.lost)
 	}
 }
 

@@ -70,6 +70,9 @@ func (a *app) conclude(r *readings, o *outcome) error {
 		if n := lossText(lossesOfRecording(got.lost)); n != "" {
 			a.say("%s: while it was recorded events were LOST: %s", quoted(s.parts[0].path), n)
 		}
+		for _, more := range besides(got.lost) {
+			a.say("%s: while it was recorded: %s", quoted(s.parts[0].path), more)
+		}
 	}
 	if r.merged != nil {
 		for _, line := range r.merged.Lines() {

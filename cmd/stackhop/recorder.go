@@ -38,6 +38,7 @@ type recorder struct {
 	facts     chan tracer.Facts // the first facts
 	hasFacts  bool              // they were asked for
 	told      reading           // as last recorded
+	inRun     map[string]uint64 // what was lost by then, by stage
 	seen      reading           // as last read, with the same losses
 	checkedAt uint64
 	shownAt   uint64
@@ -250,7 +251,7 @@ func (r *recorder) status() error {
 // tell records what the counters did since they were last recorded.
 func (r *recorder) tell(now reading) error {
 	was := r.told
-	r.told = now
+	r.told, r.inRun = now, present(now.Lost)
 	lost := maps.Clone(now.Lost)
 	for stage, n := range was.Lost {
 		lost[stage] = max(lost[stage], n) - n // what could not be read is not there

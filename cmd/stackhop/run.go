@@ -54,8 +54,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	defer cancel()
 
 	s := &session{
-		tr: tr, own: a.sys.own, bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel,
-		losses: func() map[string]uint64 { st := tr.Stats(); return lossesOf(&st) }, warn: o.config.Warn,
+		tr: tr, own: a.sys.own, bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel, warn: o.config.Warn,
 	}
 	s.display.out.patience, s.display.out.enough = outputPatience, interruptible
 	node, err := a.sys.hostname()
@@ -88,7 +87,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 
 	following := o.follow(ctx, tr)
 	err = tr.Run(ctx, s)
-	s.tellMissed()
+	s.lastLosses()
 	s.stitcher.Flush()
 	cancel()
 	following.Wait()

@@ -44,16 +44,13 @@ type bounds struct {
 // its own, so that a test's time is as good as the kernel's.
 type session struct {
 	bounds
-	tr      liveTracer
-	own     func(*os.File) error // gives new files to who called; nil: they are ours
-	capture *capture             // nil: none
-	record  *recorder            // nil: none
-	// losses tells what was lost so far, by stage, and warn says it; nil: nobody
-	// is told before the end.
-	losses     func() map[string]uint64
-	warn       func(text string)
-	look       func()              // asks for the name of a namespace that is new; nil: nobody knows more
-	spaces     map[uint32]struct{} // that were seen
+	tr         liveTracer
+	own        func(*os.File) error // gives new files to who called; nil: they are ours
+	capture    *capture             // nil: none
+	record     *recorder            // nil: none
+	warn       func(text string)    // says what was lost so far; nil: nobody is told before the end
+	look       func()               // asks for the name of a namespace that is new; nil: nobody knows more
+	spaces     map[uint32]struct{}  // that were seen
 	collecting collecting
 	stitcher   *events.Stitcher
 	display    *display
@@ -61,15 +58,16 @@ type session struct {
 	cancel     context.CancelFunc
 
 	begun   bool
-	start   uint64 // all times in ns of Tick
-	childAt uint64 // when the child was found to have ended; 0: not yet
-	active  uint64 // last tick with events
-	busy    bool   // events since then
-	checked uint64 // last tick that asked for losses
-	lost    uint64 // all that has been told of
-	missed  missed // that the stitcher knows of
-	reason  string // why it ended, where that is worth saying
-	err     error  // what went wrong
+	start   uint64            // all times in ns of Tick
+	childAt uint64            // when the child was found to have ended; 0: not yet
+	active  uint64            // last tick with events
+	busy    bool              // events since then
+	checked uint64            // last tick that asked for losses
+	lost    uint64            // all that has been told of
+	inRun   map[string]uint64 // what was lost so far, by stage, as traversals say it
+	missed  missed            // that the stitcher knows of
+	reason  string            // why it ended, where that is worth saying
+	err     error             // what went wrong
 }
 
 // Event takes an event from the tracer.
@@ -136,7 +134,7 @@ func (s *session) Tick(now uint64) (more bool) {
 			s.end(err)
 		}
 	}
-	if s.losses != nil && now-s.checked >= uint64(lossInterval) {
+	if s.warn != nil && now-s.checked >= uint64(lossInterval) {
 		s.checked = now
 		s.tellLosses()
 	}
@@ -179,7 +177,9 @@ func (s *session) tellMissed() {
 
 // tellLosses warns while the run goes on: what is shown is not all there is.
 func (s *session) tellLosses() {
-	lost, sum := s.losses(), uint64(0)
+	st := s.tr.Stats()
+	s.inRun = present(st.Lost)
+	lost, sum := lossesOf(&st), uint64(0)
 	for _, n := range lost {
 		sum += n
 	}
@@ -190,6 +190,17 @@ func (s *session) tellLosses() {
 			what = "more packets pass than can be followed (select less, or --sample)"
 		}
 		s.warn(what + ", so far " + lossText(lost))
+	}
+}
+
+// lastLosses takes the counters once more, before what is still open is given out.
+func (s *session) lastLosses() {
+	s.tellMissed()
+	if s.record == nil {
+		st := s.tr.Stats()
+		s.inRun = present(st.Lost)
+	} else if err := s.record.status(); err != nil {
+		s.end(err)
 	}
 }
 
@@ -259,8 +270,10 @@ func (s *session) end(err error) {
 
 // show is called by the stitcher for each traversal.
 func (s *session) show(t *events.Traversal) {
+	t.LostInRun = s.inRun
 	if s.record != nil {
 		s.record.traversal(t)
+		t.LostInRun = s.record.inRun // as a replay knows it
 	}
 	full, err := s.display.show(s.ctx, t)
 	if full || err != nil {

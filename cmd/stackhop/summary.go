@@ -47,6 +47,17 @@ const stageShed = "shed"
 // lacks its beginning for it is incomplete.
 const stageNotRun = "hook-not-run"
 
+// besides says what did not happen and is no loss of an event that was asked for.
+func besides(lost map[string]uint64) (out []string) {
+	if shed := lost[stageRate]; shed > 0 {
+		out = append(out, plural(shed, "packet")+" shed by --rate")
+	}
+	if n := lost[stageNotRun]; n > 0 {
+		out = append(out, "the kernel left out "+plural(n, "hook run"))
+	}
+	return out
+}
+
 // lossesOf is what the tracer lost, by stage.
 func lossesOf(st *tracer.Stats) map[string]uint64 {
 	lost := map[string]uint64{}
@@ -54,6 +65,20 @@ func lossesOf(st *tracer.Stats) map[string]uint64 {
 	delete(lost, stageRate)
 	delete(lost, stageNotRun)
 	return lost
+}
+
+// present are the stages that lost something, all of them; nil: none did.
+func present(lost map[string]uint64) map[string]uint64 {
+	var out map[string]uint64
+	for stage, n := range lost {
+		if n > 0 {
+			if out == nil {
+				out = map[string]uint64{}
+			}
+			out[stage] = n
+		}
+	}
+	return out
 }
 
 // lossText lists the stages that lost something.
@@ -77,11 +102,8 @@ func (o *outcome) summary() string {
 	} else {
 		text += "LOST " + lossText(lost)
 	}
-	if shed := o.kernel.Lost[stageRate]; shed > 0 {
-		text += "; " + plural(shed, "packet") + " shed by --rate"
-	}
-	if n := o.kernel.Lost[stageNotRun]; n > 0 {
-		text += "; the kernel left out " + plural(n, "hook run")
+	for _, more := range besides(o.kernel.Lost) {
+		text += "; " + more
 	}
 	text += "\nstackhop: " + o.traversals()
 	if o.recorded != nil {

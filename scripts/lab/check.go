@@ -28,10 +28,13 @@ var checks = []check{
 	{"only-node", true, (*checker).onlyNode},
 	{"nothing", true, (*checker).nothing},
 	{"hooks", true, (*checker).hooks},
+	{"losses", true, (*checker).losses},
 	{"leftovers", true, (*checker).leftovers},
 	// Behind what compares the kernel with how it was: these load modules.
 	{"topology", false, (*checker).topology},
 	{"rules", false, (*checker).rules},
+	// The last: it leaves a kernel that lets nothing be traced.
+	{"refused", true, (*checker).refused},
 }
 
 // apart are checks that need a guest or a time of their own, and run when named only.
@@ -49,6 +52,10 @@ var apart = []check{
 	{"healthy", true, (*checker).healthy},
 	// For its time as well: the kernel makes no difference to it.
 	{"nested", true, (*checker).nested},
+	// Without the cluster, whose modules it unloads.
+	{"modules", false, (*checker).modules},
+	// With the tracer's test beside it.
+	{"instructions", false, (*checker).instructions},
 	// It builds a cluster of its own.
 	{"vxlan", false, (*checker).vxlan},
 }

@@ -30,13 +30,12 @@ func (v *inventory) add(format string, args ...any) { *v = append(*v, fmt.Sprint
 func snapshot(out io.Writer) error {
 	var v inventory
 	for _, part := range []func(*inventory) error{
-		addPrograms, addMaps, addLinks, addPinned, addTracing, addModules, addAllNetns,
+		addPrograms, addMaps, addLinks, addPinned, addTracing, addModules, addAllNetns, addSettings,
 	} {
 		if err := part(&v); err != nil {
 			return err
 		}
 	}
-	addSettings(&v)
 	sort.Strings(v)
 	w := bufio.NewWriter(out)
 	for _, line := range v {
@@ -226,26 +225,13 @@ func addDevice(v *inventory, h *netlink.Handle, ns string, l netlink.Link) {
 	}
 }
 
-// The settings that a tracer might be tempted to change.
-var (
-	netnsSettings = []string{
-		"net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.vs.conntrack",
-		"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
-		"net.netfilter.nf_conntrack_acct", "net.netfilter.nf_conntrack_timestamp",
-		"net.netfilter.nf_conntrack_events", "net.netfilter.nf_log_all_netns",
-	}
-	settings = []string{
-		"kernel.kptr_restrict", "kernel.perf_event_paranoid", "kernel.unprivileged_bpf_disabled",
-		"kernel.bpf_stats_enabled", "kernel.ftrace_enabled", "kernel.perf_event_max_sample_rate",
-		"net.core.bpf_jit_enable", "net.core.bpf_jit_harden", "net.core.bpf_jit_kallsyms",
-		"debug.kprobes-optimization", "vm.overcommit_memory",
-	}
-)
-
-func addSettings(v *inventory) {
-	for _, key := range settings {
-		addSetting(v, "sysctl", key)
-	}
+// The settings of a namespace that a tracer might be tempted to change. Of the first
+// one all are looked at.
+var netnsSettings = []string{
+	"net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.vs.conntrack",
+	"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
+	"net.netfilter.nf_conntrack_acct", "net.netfilter.nf_conntrack_timestamp",
+	"net.netfilter.nf_conntrack_events", "net.netfilter.nf_log_all_netns",
 }
 
 // addSetting leaves out what this kernel does not have.

@@ -26,7 +26,8 @@ const toolPatience = 4 * time.Minute
 // A tool is the program under test.
 type tool struct {
 	path  string
-	names string // its --names file; empty: it finds names by itself
+	names string               // its --names file; empty: it finds names by itself
+	attr  *syscall.SysProcAttr // of its process; nil: as this one's
 }
 
 // findTool takes a path, or finds stackhop beside this program or on PATH.
@@ -95,6 +96,7 @@ func (t tool) launch(args ...string) (*session, error) {
 	s := &session{done: make(chan struct{})}
 	s.cmd = exec.Command(t.path, args...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
+	s.cmd.SysProcAttr = t.attr
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
