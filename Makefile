@@ -62,7 +62,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	@rm -f $(SCRATCH)/stages*; export STAGES=$(SCRATCH)/stages; ok=0; \
 	scripts/stage generate $(MAKE) -s check-generate || ok=1; \
 	scripts/stage lint $(MAKE) -s lint || ok=1; \
-	scripts/stage unit go test -json -race -short -timeout 20m -skip '^TestNativeChurn' ./... || ok=1; \
+	scripts/stage unit go test -json -race -timeout 20m -skip '^TestNativeChurn' ./... || ok=1; \
 	scripts/stage churn go test -json -timeout 15m -run '^Test(NativeChurn|Cut$$)' ./tracer ./events/record || ok=1; \
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \

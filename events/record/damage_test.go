@@ -105,7 +105,7 @@ func TestCut(t *testing.T) {
 		cuts = append(cuts, all[1].at+rnd.IntN(len(data)-all[1].at))
 	}
 	every := 1
-	if testing.Short() { // with the race detector, which takes ten times as long
+	if underRace { // which takes ten times as long
 		every = 16
 	}
 	for i := 0; i < len(cuts); i += every {
