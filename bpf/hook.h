@@ -72,10 +72,20 @@ static __always_inline bool is_encapsulated(u64 skb)
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
 					    const struct selected *sel)
 {
+	u64 invariant = invariant_of(s, h), key = mix(invariant, skb);
+	u64 *slot = &shed[key & ((1 << SHED_BITS) - 1)];
 	struct packet *p;
 
+	if (*slot == key)
+		return 0;
 	if (!within_rate()) {
+		count(STAT_RATE);
+		*slot = key;
+		return 0;
+	}
+	if (crowded()) {
 		count(STAT_SHED);
+		*slot = key;
 		return 0;
 	}
 	p = begin_life(skb);
@@ -85,7 +95,7 @@ static __always_inline struct packet *begin(u64 skb, const struct span *s, const
 	p->flags = (sel->matched ? EVENT_MATCHED : 0) | (sel->reply ? EVENT_REPLY : 0);
 	p->tuple = h->tuple;
 	p->cause = sel->cause;
-	p->invariant = invariant_of(s, h);
+	p->invariant = invariant;
 	if (!sel->flow)
 		join(&h->tuple, p->flow, sel->reply, sel->matched);
 	return p;

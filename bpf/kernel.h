@@ -34,6 +34,7 @@ typedef u32 __wsum;
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
 #define BPF_RB_NO_WAKEUP 1
+#define BPF_RB_AVAIL_DATA 0
 
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>

@@ -31,8 +31,11 @@ static __always_inline void *reserve(u64 size)
 	count(STAT_MATCHED);
 	if (rate)
 		budgets[this_cpu()].used++;
-	if (ring)
+	if (ring) {
+		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_mark)
+			crowded_until = bpf_ktime_get_ns() + CROWDED;
 		room = bpf_ringbuf_reserve(ring, size, 0);
+	}
 	if (!room)
 		count(STAT_LOST_RING);
 	return room;

@@ -46,8 +46,8 @@ const CPUSlots = 256
 
 // Stats are the kernel side's counters, in the order of enum stat (state.h).
 type Stats struct {
-	Matched, Packets, LostRing, LostTable, LostFlows, ReadFailed, Reused, Shed uint64
-	_                                                                          [8]uint64
+	Matched, Packets, LostRing, LostTable, LostFlows, ReadFailed, Reused, Rate, Shed uint64
+	_                                                                                [7]uint64
 }
 
 // Spec returns the compiled programs and maps. It makes no system call.

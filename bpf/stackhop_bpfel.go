@@ -49,6 +49,7 @@ const (
 	stackhopVarBudgets       = "budgets"
 	stackhopVarCauses        = "causes"
 	stackhopVarCountHits     = "count_hits"
+	stackhopVarCrowdedUntil  = "crowded_until"
 	stackhopVarEnabled       = "enabled"
 	stackhopVarFlowsUsed     = "flows_used"
 	stackhopVarHits          = "hits"
@@ -57,9 +58,11 @@ const (
 	stackhopVarProveIdentity = "prove_identity"
 	stackhopVarRate          = "rate"
 	stackhopVarRecord        = "record"
+	stackhopVarRingMark      = "ring_mark"
 	stackhopVarRoom          = "room"
 	stackhopVarSample        = "sample"
 	stackhopVarSelectAll     = "select_all"
+	stackhopVarShed          = "shed"
 	stackhopVarSnap          = "snap"
 	stackhopVarStats         = "stats"
 	stackhopVarTargetBits    = "target_bits"
@@ -158,6 +161,7 @@ type stackhopVariableSpecs struct {
 	Budgets       *ebpf.VariableSpec `ebpf:"budgets"`
 	Causes        *ebpf.VariableSpec `ebpf:"causes"`
 	CountHits     *ebpf.VariableSpec `ebpf:"count_hits"`
+	CrowdedUntil  *ebpf.VariableSpec `ebpf:"crowded_until"`
 	Enabled       *ebpf.VariableSpec `ebpf:"enabled"`
 	FlowsUsed     *ebpf.VariableSpec `ebpf:"flows_used"`
 	Hits          *ebpf.VariableSpec `ebpf:"hits"`
@@ -166,9 +170,11 @@ type stackhopVariableSpecs struct {
 	ProveIdentity *ebpf.VariableSpec `ebpf:"prove_identity"`
 	Rate          *ebpf.VariableSpec `ebpf:"rate"`
 	Record        *ebpf.VariableSpec `ebpf:"record"`
+	RingMark      *ebpf.VariableSpec `ebpf:"ring_mark"`
 	Room          *ebpf.VariableSpec `ebpf:"room"`
 	Sample        *ebpf.VariableSpec `ebpf:"sample"`
 	SelectAll     *ebpf.VariableSpec `ebpf:"select_all"`
+	Shed          *ebpf.VariableSpec `ebpf:"shed"`
 	Snap          *ebpf.VariableSpec `ebpf:"snap"`
 	Stats         *ebpf.VariableSpec `ebpf:"stats"`
 	TargetBits    *ebpf.VariableSpec `ebpf:"target_bits"`
@@ -224,6 +230,7 @@ type stackhopVariables struct {
 	Budgets       *ebpf.Variable `ebpf:"budgets"`
 	Causes        *ebpf.Variable `ebpf:"causes"`
 	CountHits     *ebpf.Variable `ebpf:"count_hits"`
+	CrowdedUntil  *ebpf.Variable `ebpf:"crowded_until"`
 	Enabled       *ebpf.Variable `ebpf:"enabled"`
 	FlowsUsed     *ebpf.Variable `ebpf:"flows_used"`
 	Hits          *ebpf.Variable `ebpf:"hits"`
@@ -232,9 +239,11 @@ type stackhopVariables struct {
 	ProveIdentity *ebpf.Variable `ebpf:"prove_identity"`
 	Rate          *ebpf.Variable `ebpf:"rate"`
 	Record        *ebpf.Variable `ebpf:"record"`
+	RingMark      *ebpf.Variable `ebpf:"ring_mark"`
 	Room          *ebpf.Variable `ebpf:"room"`
 	Sample        *ebpf.Variable `ebpf:"sample"`
 	SelectAll     *ebpf.Variable `ebpf:"select_all"`
+	Shed          *ebpf.Variable `ebpf:"shed"`
 	Snap          *ebpf.Variable `ebpf:"snap"`
 	Stats         *ebpf.Variable `ebpf:"stats"`
 	TargetBits    *ebpf.Variable `ebpf:"target_bits"`

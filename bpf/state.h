@@ -30,9 +30,14 @@ const volatile u32 record = 0;
 const volatile u32 snap = 0;
 const volatile u32 room = 0;
 #define RATE_WINDOW 100000000ULL /* ns */
+/* With more bytes than these in any CPU's ring no CPU begins a new packet for a
+ * moment, as it may go on there: the rest is for those that are followed already. */
+const volatile u32 ring_mark = 0;
+#define CROWDED 5000000ULL /* ns */
 
 /* Nothing is followed until user space, having attached everything, says so. */
 u32 enabled = 0;
+u64 crowded_until = 0; /* ns */
 /* How many entries sh_via and sh_flows hold, so that a packet that cannot be
  * found there need not be looked up. */
 u32 via_used = 0;
@@ -49,7 +54,8 @@ enum stat {
 	STAT_LOST_FLOWS,   /* sh_flows full: the reply may not be followed */
 	STAT_READ_FAILED,  /* headers or a conntrack entry could not be read, and are not told */
 	STAT_REUSED,       /* an address was found reused without a free seen */
-	STAT_SHED,         /* packets not followed, to keep to the rate */
+	STAT_RATE,         /* packets not followed, to keep to the rate */
+	STAT_SHED,         /* packets not followed, as the ring was above ring_mark */
 	STATS,
 };
 
@@ -99,12 +105,28 @@ static __always_inline bool within_rate(void)
 	return b->used < rate;
 }
 
+/* crowded says whether user space lags so far behind that another packet would cost
+ * those that are followed their events: better all of some than some of all. */
+static __always_inline bool crowded(void)
+{
+	return crowded_until && bpf_ktime_get_ns() < crowded_until;
+}
+
 /*
  * One counter for each hash value of an skb's address: zero means that no skb
  * with that hash is followed. This is all that most packets ever meet.
  */
 #define TRACKED_BITS 14
 u32 tracked[1 << TRACKED_BITS] = {};
+
+/*
+ * Which packets were shed, by a hash of the skb's address and of what stays of its
+ * headers, so that no later hook takes one for a packet that begins there. Not in
+ * sh_packets: it would fill with those whose end no hook tells. One that another takes
+ * the place of may be counted twice, or be seen from its middle, as incomplete.
+ */
+#define SHED_BITS 14
+u64 shed[1 << SHED_BITS] = {};
 
 /* One followed skb. Only the CPU that holds the skb writes here. */
 struct packet {

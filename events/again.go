@@ -34,8 +34,8 @@ const longestACK = 40 + 60
 
 // takesSequence says whether a TCP packet surely has something that would be sent
 // again: a SYN, a FIN or data. How long its options are is not known.
-func takesSequence(h *Header) bool {
-	return h.TCPFlags&tcpRST == 0 && (h.TCPFlags&(tcpSYN|tcpFIN|tcpPSH) != 0 || h.Length > longestACK)
+func takesSequence(tcpFlags uint8, length uint32) bool {
+	return tcpFlags&tcpRST == 0 && (tcpFlags&(tcpSYN|tcpFIN|tcpPSH) != 0 || length > longestACK)
 }
 
 // again says of a retransmission where the first copy went, and remembers first
@@ -44,7 +44,7 @@ func (s *sentSegments) again(r *run, e *ending) string {
 	first := &r.hops[0]
 	h := first.hdr
 	// 0 is what a recording says that has no sequence numbers.
-	if h == nil || h.Proto != protoTCP || h.Seq == 0 || first.i > 0 || !takesSequence(h) {
+	if h == nil || h.Proto != protoTCP || h.Seq == 0 || first.i > 0 || !takesSequence(h.TCPFlags, h.Length) {
 		return ""
 	}
 	c, known := s.copies.put(segment{first.netns, plainTupleOf(&h.Tuple), h.Seq})

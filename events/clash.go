@@ -39,10 +39,10 @@ func (h *hop) other() *Conntrack {
 
 // entry is the conntrack entry that a hop tells; nil: none.
 func (h *hop) entry() *Conntrack {
-	if h.extKind != ExtConntrack || h.ext < 0 {
+	if h.kind() != ExtConntrack {
 		return nil
 	}
-	return &h.p.cts[h.ext]
+	return &h.p.cts[h.at()]
 }
 
 // clashOf compares two entries that clashed.
@@ -135,10 +135,10 @@ func (r *entered) find(ct *Conntrack) uint64 {
 func (s *Stitcher) noteEntry(p *packet) {
 	for i := len(p.steps) - 1; i >= 0; i-- {
 		st := &p.steps[i]
-		if st.extKind != ExtConntrack || p.cts[st.ext].Info&CTOther != 0 {
+		if st.kind() != ExtConntrack || p.cts[st.at()].Info&CTOther != 0 {
 			continue
 		}
-		if ct := &p.cts[st.ext]; ct.Status&CTConfirmed == 0 {
+		if ct := &p.cts[st.at()]; ct.Status&CTConfirmed == 0 {
 			s.entered.put(ct, s.traversalID(p.id, p.steps[0].time))
 		}
 		return

@@ -10,7 +10,7 @@ func (b *builder) joined(hops []hop) bool {
 	case StationEnd:
 		return lastStation(hops) == StationBacklog && b.s.hookName(last.hook) == "kfree_skb_partial"
 	case StationDrop:
-		site := b.s.names.Symbol(last.loc)
+		site := b.s.names.Symbol(last.location())
 		return b.s.dropReason(last.val) == "" && (site == "skb_release_data" || (cameIn(hops) && matchAny([]string{"kfree_skb_list*"}, site)))
 	}
 	return false

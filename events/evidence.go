@@ -39,7 +39,7 @@ func (b *builder) evidence(hops []hop) evidence {
 	n := len(hops) - 1
 	ev := evidence{chain: -1, icmp: -1, hdr: hops[n].hdr, ns: b.s.netnsName(hops[n].netns)}
 	ev.kernel = b.s.dropReason(hops[n].val)
-	ev.site = b.s.names.Symbol(hops[n].loc)
+	ev.site = b.s.names.Symbol(hops[n].location())
 	ev.device = hops[n].a
 	if hops[n].ifindex != 0 {
 		ev.dev = b.deviceName(hops[n].netns, hops[n].ifindex)

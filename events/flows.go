@@ -80,8 +80,8 @@ func (t *flowTable) repliedSince(id, time uint64) bool {
 	return replied >= time
 }
 
-func (t *flowTable) setProcess(netns uint32, tuple *Tuple, s *Socket) {
-	at := socketKey{netns, plainTupleOf(tuple)}
+func (t *flowTable) setProcess(netns uint32, tuple plainTuple, s *Socket) {
+	at := socketKey{netns, tuple}
 	if t.last.at == at && t.last.of == *s {
 		return
 	}
@@ -92,8 +92,8 @@ func (t *flowTable) setProcess(netns uint32, tuple *Tuple, s *Socket) {
 	}
 }
 
-func (t *flowTable) process(netns uint32, tuple *Tuple) (Socket, bool) {
-	if s := t.procs.get(socketKey{netns, plainTupleOf(tuple)}); s != nil {
+func (t *flowTable) process(netns uint32, tuple plainTuple) (Socket, bool) {
+	if s := t.procs.get(socketKey{netns, tuple}); s != nil {
 		return *s, true
 	}
 	return Socket{}, false

@@ -3,8 +3,6 @@
 package events
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -18,40 +16,26 @@ type JSONRenderer struct {
 	W io.Writer
 	// Explain adds the chain of evidence, and what to check next.
 	Explain bool
+
+	buf []byte
 }
 
 var _ Renderer = (*JSONRenderer)(nil)
 
 // Render writes t.
 func (r *JSONRenderer) Render(t *Traversal) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // this is for jq, not for a page
-	full := withLists(t)
+	w := jsonLine{b: r.buf[:0]}
+	why := t.Explanation
 	if r.Explain {
-		full.Explanation = Explain(t)
+		why = Explain(t)
 	}
-	if err := enc.Encode(&full); err != nil {
-		return fmt.Errorf("encode traversal %s: %w", t.ID, err)
+	w.traversal(t, why)
+	r.buf = w.b
+	if w.err != nil {
+		return fmt.Errorf("encode traversal %s: %w", t.ID, w.err)
 	}
-	_, err := r.W.Write(SafeJSON(b.Bytes()))
+	_, err := r.W.Write(w.b)
 	return err
-}
-
-// withLists copies t, with an empty list wherever it has none.
-func withLists(t *Traversal) Traversal {
-	c := *t
-	c.Time = t.Time.UTC()
-	c.DataLink = list(t.DataLink)
-	c.NAT = list(t.NAT)
-	c.Causes = list(t.Causes)
-	c.Visits = make([]Visit, len(t.Visits))
-	for i, v := range t.Visits {
-		v.Devices = list(v.Devices)
-		v.Hooks = list(v.Hooks)
-		c.Visits[i] = v
-	}
-	return c
 }
 
 func list[T any](s []T) []T {

@@ -26,6 +26,9 @@ func (h *hop) gap() int {
 	return int(h.seq) - int(h.p.steps[h.i-1].seq) - 1
 }
 
+// location is the kernel address that dropped the packet there; 0: none did.
+func (h *hop) location() uint64 { return h.p.location(h.step) }
+
 // route is one way that a packet took, to one end.
 type route struct {
 	hops []hop
@@ -46,10 +49,14 @@ type builder struct {
 
 	// Kept from group to group, so that nothing is allocated for them.
 	room       []hop       // what hops cuts its results off
+	headers    []Header    // what hops point to
 	metKeys    []uint64    // devices that the group met: namespace and ifindex
 	metDevices []metDevice // those devices
 	lastMet    int         // the one that was looked up last
-	stays      []stay      // of the run at hand
+	roots      []*packet
+	pieces     []run  // what runs returns
+	stays      []stay // of the run at hand
+	spare      spare  // what the traversal at hand is made in
 }
 
 // waysPerPacket bounds the work for a group by its size. Each packet is on
@@ -61,11 +68,11 @@ const maxRoom = 4096
 
 // group gives out the traversals of a group, one for each of its roots.
 func (b *builder) group(g *group, evicted bool) {
-	b.room, b.metKeys, b.metDevices, b.lastMet = b.room[:0], b.metKeys[:0], b.metDevices[:0], 0
+	b.room, b.headers, b.metKeys, b.metDevices, b.lastMet = b.room[:0], b.headers[:0], b.metKeys[:0], b.metDevices[:0], 0
 	if cap(b.room) > maxRoom {
-		b.room = nil
+		b.room, b.headers = nil, nil
 	}
-	var roots []*packet
+	roots := b.roots[:0]
 	for _, p := range g.packets {
 		if len(p.steps) > 0 && (p.up == nil || len(p.up.steps) == 0) {
 			roots = append(roots, p)
@@ -85,6 +92,7 @@ func (b *builder) group(g *group, evicted bool) {
 	for _, root := range roots {
 		b.root(root, evicted)
 	}
+	b.roots = roots
 }
 
 // top is the packet at the head of the lineage, of those that were seen.
@@ -104,7 +112,7 @@ func (b *builder) root(root *packet, evicted bool) {
 	way := b.follow(root, 0, nil)
 	b.notes = append(b.notes, b.copies.notes()...)
 	for i, r := range b.runs(way.hops) {
-		if len(r.hops) == len(way.hops) && len(root.children) == 0 && root.merged == nil {
+		if len(r.hops) == len(way.hops) && len(root.children()) == 0 && root.merged == nil {
 			r.end = &way.end // of nothing else
 		}
 		b.traversal(root, r, i, evicted)
@@ -126,7 +134,7 @@ func (b *builder) follow(p *packet, from int, prefix []hop) route {
 	}
 	own := b.own(p, from, prefix)
 	var clones, parts []route
-	kids := append([]*packet(nil), p.children...)
+	kids := slices.Clone(p.children())
 	slices.SortStableFunc(kids, func(a, b *packet) int { return cmp.Compare(a.firstTime(), b.firstTime()) })
 	lastFork := 0
 	for _, c := range kids {
@@ -190,7 +198,7 @@ func (b *builder) worst(p *packet, own route, parts []route, lastFork int) route
 		}
 	}
 	word := "segments"
-	for _, c := range p.children {
+	for _, c := range p.children() {
 		if c.born == StationFragment {
 			word = "fragments"
 		}
@@ -267,11 +275,11 @@ func (b *builder) resolve(hops []hop) {
 			netns = h.step.netns
 		}
 		// There may be no IP header to read at some moments of a packet's way.
-		if h.extKind == ExtHeader && h.ext >= 0 && h.p.headers[h.ext].Src.IsValid() {
+		if is := h.p.toldAt(h.i); is != nil && is.srcBits != 0 {
 			// A tunnel's packet is cut at the inner headers, and each part then gets
 			// the outer ones again (skb_udp_tunnel_segment).
-			if is := &h.p.headers[h.ext]; h.station != StationSegment || hdr == nil || !hdr.Outer() {
-				hdr = is
+			if h.station != StationSegment || hdr == nil || !hdr.Outer() {
+				hdr = b.open(h.p, is)
 			}
 		}
 		h.netns, h.hdr = netns, hdr
@@ -282,6 +290,12 @@ func (b *builder) resolve(hops []hop) {
 			hops[i].netns = hops[i+1].netns
 		}
 	}
+}
+
+// open makes room for a header that is kept of a packet. It lasts until the next group.
+func (b *builder) open(p *packet, h *plainHeader) *Header {
+	b.headers = append(b.headers, p.header(h)) // what points into the old slice keeps it
+	return &b.headers[len(b.headers)-1]
 }
 
 // run is a piece of a way that the tool observes: all of it, or its part on
@@ -301,7 +315,7 @@ type run struct {
 // runs splits a way where it leaves and re-enters what is observed, and where it
 // is another packet's.
 func (b *builder) runs(hops []hop) []run {
-	var runs []run
+	runs := b.pieces[:0]
 	reused := b.reused(hops)
 	onWay := 0
 	for i := range hops {
@@ -337,6 +351,7 @@ func (b *builder) runs(hops []hop) []run {
 		runs = append(runs, r)
 		i = j
 	}
+	b.pieces = runs
 	return runs
 }
 

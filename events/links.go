@@ -60,17 +60,17 @@ func openText(p *packet) string {
 	if p == nil {
 		return ""
 	}
-	for i := range p.steps {
-		if st := &p.steps[i]; st.extKind == ExtHeader {
-			t := Traversal{}
-			if p.reply {
-				t.Direction = directionReply
-			}
-			t.take(&p.headers[st.ext])
-			return packetText(&t)
-		}
+	first := p.firstTold()
+	if first == nil {
+		return ""
 	}
-	return ""
+	t := Traversal{}
+	if p.reply {
+		t.Direction = directionReply
+	}
+	h := p.header(first)
+	t.take(&h)
+	return packetText(&t)
 }
 
 // packetText is a packet in a few words: "tcp S 10.0.0.1:5 → 10.0.0.2:80".

@@ -264,25 +264,27 @@ func (l *lab) added(t *testing.T, script string, out *[]*Traversal) (s *Stitcher
 // where events of that one may be among those that were lost.
 func TestMissedElsewhere(t *testing.T) {
 	l := newLab()
+	syn := toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb"
 	const flooded = fromEth + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\n" +
 		"pkt=1\nother=0\nreal/vethpod nf_hook_slow nf=2\nreal/vethpod kfree_skb reason=NETFILTER_DROP\n"
 	for _, tt := range []struct {
 		name, script, want string
-		missed             bool
+		told               func(s *Stitcher, until uint64)
 	}{
-		{"an answer to a SYN", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", "incomplete: events were lost, perhaps of the answer", true},
-		{"none", toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb", "its accept queue is full", false},
-		{"all of a copy", flooded, "terminated in netfilter", false},
-		{"the end of a copy", flooded, "incomplete: events were lost, of this packet perhaps the last", true},
+		{"an answer to a SYN", syn, "incomplete: events were lost, perhaps of the answer", (*Stitcher).Missed},
+		{"an answer that was not followed", syn, "incomplete: some packets were not followed, perhaps the answer", (*Stitcher).Unfollowed},
+		{"none", syn, "its accept queue is full", nil},
+		{"all of a copy", flooded, "terminated in netfilter", nil},
+		{"the end of a copy", flooded, "incomplete: events were lost, of this packet perhaps the last", (*Stitcher).Missed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out []*Traversal
 			s, last := l.added(t, tt.script, &out)
-			if tt.missed {
-				s.Missed(last)
+			if tt.told != nil {
+				tt.told(s, last)
 			}
 			s.Flush()
-			if len(out) != 1 || !strings.Contains(out[0].Summary, tt.want) || out[0].Complete == tt.missed {
+			if len(out) != 1 || !strings.Contains(out[0].Summary, tt.want) || out[0].Complete != (tt.told == nil) {
 				t.Fatalf("%d traversals: %+v", len(out), out)
 			}
 		})

@@ -4,23 +4,37 @@ package events
 
 import "net/netip"
 
-// step is an event as it is kept while its packet is open: 48 bytes. What
-// only few events carry lies in the slices of its packet.
+// step is an event as it is kept while its packet is open: 32 bytes, and in an
+// overload millions are. What only few events carry lies in the slices of its packet.
 type step struct {
 	time    uint64
-	loc     uint64 // StationDrop: the kernel address that dropped it; netfilter's stations: NFMark
 	netns   uint32
 	ifindex uint32
-	val     uint32 // StationDrop: the reason; StationVerdict, StationRouteError, StationBridgeForward: Ret; tc stations: Link.Hash
-	ext     int32  // index into headers or cts of the packet, as extKind says; -1: none
-	aux     int32  // index into sockets or backends of the packet; -1: none
+	val     uint32 // StationDrop: the reason; StationVerdict, StationRouteError, StationBridgeForward: Ret; tc stations: Link.Hash; netfilter's: the mark
+	ext     uint16 // Ext, whether val is a mark that was told, and an index into headers or cts of the packet
+	aux     int16  // index into sockets of the packet, or into its rare backends or locations; -1: none
 	hook    HookID
 	seq     uint16
 	station Station
 	flags   Flags
-	extKind Ext
 	a, b    uint8 // NFFamily and NFHook, ICMPType and ICMPCode, Link.TTL, or Device* bits of StationDrop
 }
+
+// The parts of step.ext.
+const (
+	extIndex = maxSteps - 1
+	extMark  = 1 << 13
+	extShift = 14
+)
+
+// kind says which large part the event carried.
+func (st *step) kind() Ext { return Ext(st.ext >> extShift) }
+
+// at is where that lies in the packet.
+func (st *step) at() int { return int(st.ext & extIndex) }
+
+// nfMark is the packet's mark, where a station of netfilter tells it.
+func (st *step) nfMark() (mark uint32, told bool) { return st.val, st.ext&extMark != 0 }
 
 // effect is a packet that another one caused.
 type effect struct {
@@ -49,13 +63,42 @@ type packet struct {
 	seen     bool // its gaps have been counted for the traversal being built
 	group    *group
 
-	steps    []step // ordered by seq
-	headers  []Header
-	cts      []Conntrack
-	sockets  []Socket
-	backends []netip.AddrPort
-	children []*packet
-	effects  []effect
+	steps   []step // ordered by seq
+	headers []plainHeader
+	cts     []Conntrack
+	sockets []Socket
+	rare    *rare // nil: nothing of that
+}
+
+// rare is what few packets have.
+type rare struct {
+	inners    []plainTuple // of headers
+	locations []uint64     // of StationDrop: kernel addresses
+	backends  []netip.AddrPort
+	children  []*packet
+	effects   []effect
+}
+
+// rarely is the packet's rare, made if need be.
+func (p *packet) rarely() *rare {
+	if p.rare == nil {
+		p.rare = &rare{}
+	}
+	return p.rare
+}
+
+func (p *packet) children() []*packet {
+	if p.rare == nil {
+		return nil
+	}
+	return p.rare.children
+}
+
+func (p *packet) effects() []effect {
+	if p.rare == nil {
+		return nil
+	}
+	return p.rare.effects
 }
 
 // Results of packet.add.
@@ -80,36 +123,11 @@ func (p *packet) add(e *Event, station Station) int {
 	}
 	st := step{
 		time: e.Time, netns: e.Netns, ifindex: e.Ifindex, hook: e.Hook, seq: e.Seq,
-		station: station, flags: e.Flags, ext: -1, aux: -1, extKind: e.Ext,
+		station: station, flags: e.Flags, aux: -1,
 	}
-	switch station {
-	case StationDrop:
-		st.loc, st.val, st.a = e.Location, e.Reason, uint8(e.Ret) //nolint:gosec // Device* bits
-	case StationVerdict, StationRouteError, StationBridgeForward:
-		st.val = uint32(e.Ret) //nolint:gosec // the bits are kept, and read back as int32
-	case StationNetfilter, StationTable, StationIPVSIn:
-		st.a, st.b, st.loc = e.NFFamily, e.NFHook, e.NFMark
-	case StationICMPSend:
-		st.a, st.b = e.ICMPType, e.ICMPCode
-	case StationTCEgress, StationTCIngress:
-		st.val, st.a = e.Link.Hash, e.Link.TTL
-	case StationTransmit, StationReceive:
-		st.a = e.Link.TTL
-	case StationIPVSConn:
-		st.aux = int32(len(p.backends)) //nolint:gosec // bounded by maxSteps
-		p.backends = append(p.backends, e.Backend)
-	}
-	if socketStation(station) && e.Socket != (Socket{}) {
-		st.aux = int32(len(p.sockets)) //nolint:gosec // bounded by maxSteps
-		p.sockets = append(p.sockets, e.Socket)
-	}
-	switch e.Ext {
-	case ExtHeader:
-		st.ext = int32(len(p.headers)) //nolint:gosec // bounded by maxSteps
-		p.headers = append(p.headers, e.Header)
-	case ExtConntrack:
-		st.ext = int32(len(p.cts)) //nolint:gosec // bounded by maxSteps
-		p.cts = append(p.cts, e.CT)
+	p.details(&st, e)
+	if len(p.steps) == cap(p.steps) {
+		p.growSteps()
 	}
 	p.steps = append(p.steps, st)
 	if at < len(p.steps)-1 {
@@ -119,37 +137,108 @@ func (p *packet) add(e *Event, station Station) int {
 	return addOK
 }
 
+// growSteps makes room by half of what there is: doubling leaves a third unused, of most
+// of what an overload keeps.
+func (p *packet) growSteps() {
+	const first = 8
+	steps := make([]step, len(p.steps), max(first, len(p.steps)+len(p.steps)/2))
+	copy(steps, p.steps)
+	p.steps = steps
+}
+
+// details fills in what an event adds to its hook.
+func (p *packet) details(st *step, e *Event) {
+	switch st.station {
+	case StationDrop:
+		r := p.rarely()
+		st.val, st.a, st.aux = e.Reason, uint8(e.Ret), int16(len(r.locations)) //nolint:gosec // Device* bits; bounded by maxSteps
+		r.locations = append(r.locations, e.Location)
+	case StationVerdict, StationRouteError, StationBridgeForward:
+		st.val = uint32(e.Ret) //nolint:gosec // the bits are kept, and read back as int32
+	case StationNetfilter, StationTable, StationIPVSIn:
+		st.a, st.b, st.val = e.NFFamily, e.NFHook, uint32(e.NFMark) //nolint:gosec // its low half
+		if e.NFMark&MarkTold != 0 {
+			st.ext |= extMark
+		}
+	case StationICMPSend:
+		st.a, st.b = e.ICMPType, e.ICMPCode
+	case StationTCEgress, StationTCIngress:
+		st.val, st.a = e.Link.Hash, e.Link.TTL
+	case StationTransmit, StationReceive:
+		st.a = e.Link.TTL
+	case StationIPVSConn:
+		r := p.rarely()
+		st.aux = int16(len(r.backends)) //nolint:gosec // bounded by maxSteps
+		r.backends = append(r.backends, e.Backend)
+	}
+	if socketStation(st.station) && e.Socket != (Socket{}) {
+		st.aux = int16(len(p.sockets)) //nolint:gosec // bounded by maxSteps
+		p.sockets = append(p.sockets, e.Socket)
+	}
+	switch e.Ext {
+	case ExtHeader:
+		st.ext |= uint16(ExtHeader)<<extShift | uint16(len(p.headers)) //nolint:gosec // bounded by maxSteps
+		h := plainHeaderOf(&e.Header)
+		if e.Header.HasInner {
+			r := p.rarely()
+			r.inners = append(r.inners, plainTupleOf(&e.Header.Inner))
+			h.inner = uint16(len(r.inners)) //nolint:gosec // bounded by maxSteps
+		}
+		p.headers = append(p.headers, h)
+	case ExtConntrack:
+		st.ext |= uint16(ExtConntrack)<<extShift | uint16(len(p.cts)) //nolint:gosec // bounded by maxSteps
+		p.cts = append(p.cts, e.CT)
+	}
+}
+
+// location is the kernel address that dropped the packet at a step; 0: none did.
+func (p *packet) location(st *step) uint64 {
+	if st.station != StationDrop || st.aux < 0 {
+		return 0
+	}
+	return p.rare.locations[st.aux]
+}
+
 // socketStation says whether events of a station may name a socket.
 func socketStation(s Station) bool {
 	return s == StationSocketOut || s == StationIPOut || s == StationSocketIn || s == StationBacklog || s == StationRawIn
 }
 
-// header returns the packet's headers as they were last, by what was told of it so far;
+// told returns the packet's headers as they were last, by what was told of it so far;
 // nil: nothing was. What was told last need not be what came last.
-func (p *packet) header() *Header {
+func (p *packet) told() *plainHeader {
 	for i := len(p.steps) - 1; i >= 0; i-- {
-		if h := p.headerAt(i); h != nil {
+		if h := p.toldAt(i); h != nil {
 			return h
 		}
 	}
 	return nil
 }
 
-// firstHeader is header as they were first.
-func (p *packet) firstHeader() *Header {
+// firstTold is told as they were first.
+func (p *packet) firstTold() *plainHeader {
 	for i := range p.steps {
-		if h := p.headerAt(i); h != nil {
+		if h := p.toldAt(i); h != nil {
 			return h
 		}
 	}
 	return nil
 }
 
-func (p *packet) headerAt(i int) *Header {
-	if st := &p.steps[i]; st.extKind == ExtHeader && st.ext >= 0 {
-		return &p.headers[st.ext]
+func (p *packet) toldAt(i int) *plainHeader {
+	if st := &p.steps[i]; st.kind() == ExtHeader {
+		return &p.headers[st.at()]
 	}
 	return nil
+}
+
+// header is one of the packet's, with what lies inside.
+func (p *packet) header(h *plainHeader) Header {
+	all := h.header()
+	if h.inner > 0 {
+		all.Inner, all.HasInner = p.rare.inners[h.inner-1].tuple(), true
+	}
+	return all
 }
 
 // lost counts the events of the packet that did not arrive. How many are
@@ -175,22 +264,25 @@ func (p *packet) descendsFrom(q *packet) bool {
 
 // reset makes the record ready for another packet, keeping its memory.
 func (p *packet) reset() {
-	clear(p.children)
-	*p = packet{
-		steps: p.steps[:0], headers: p.headers[:0], cts: p.cts[:0], sockets: p.sockets[:0],
-		backends: p.backends[:0], children: p.children[:0], effects: p.effects[:0],
+	r := p.rare
+	if r != nil {
+		clear(r.children)
+		*r = rare{
+			inners: r.inners[:0], locations: r.locations[:0], backends: r.backends[:0], children: r.children[:0], effects: r.effects[:0],
+		}
 	}
+	*p = packet{steps: p.steps[:0], headers: p.headers[:0], cts: p.cts[:0], sockets: p.sockets[:0], rare: r}
 }
 
 // group is a set of packets whose fates are joined: copies, segments,
 // fragments and what was merged. It is given out as a whole.
 type group struct {
 	packets   []*packet
-	matched   bool
-	delivered bool   // some packet of it reached a socket
 	last      uint64 // ns: when it was last heard of
 	due       uint64 // ns: when to look at it again
-	pos       int    // in the heap
+	pos       int32  // in the heap
+	matched   bool
+	delivered bool // some packet of it reached a socket
 	older     *group
 	newer     *group
 }

@@ -73,7 +73,7 @@ func (q *RuleQuery) markOf(stay []hop) {
 	q.Header.Mark, q.MarkKnown = 0, false
 	for i := len(stay) - 1; i >= 0; i-- {
 		if h := &stay[i]; h.station == StationNetfilter {
-			q.Header.Mark, q.MarkKnown = uint32(h.loc), h.loc&MarkTold != 0 //nolint:gosec // its low half
+			q.Header.Mark, q.MarkKnown = h.nfMark()
 			return
 		}
 	}
@@ -85,15 +85,15 @@ func (q *RuleQuery) conntrack(stay []hop) {
 	told := false
 	for i := len(stay) - 1; i >= 0; i-- {
 		h := &stay[i]
-		if h.extKind == ExtConntrack && h.ext >= 0 {
-			ct := h.p.cts[h.ext]
+		if entry := h.entry(); entry != nil {
+			ct := *entry
 			q.CT = &ct
 			q.CTState = ctQueryState(ct.Info)
 			return
 		}
 		switch h.station {
 		case StationNetfilter, StationTable:
-			told = told || h.extKind != ExtHeader
+			told = told || h.kind() != ExtHeader
 		case StationConntrackIn:
 			looked = looked || told
 		}

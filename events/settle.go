@@ -113,8 +113,8 @@ func (s *Stitcher) packetPatience(p *packet) uint64 {
 // knowsReceiver says whether it is known whose data it is that came to a socket, or
 // nobody will tell: of a connection that its server had not accepted yet the answer will.
 func (s *Stitcher) knowsReceiver(p *packet) bool {
-	h := p.header()
-	if h == nil || h.Proto != protoTCP || !takesSequence(h) || h.TCPFlags&(tcpSYN|tcpFIN) != 0 {
+	h := p.told()
+	if h == nil || h.proto != protoTCP || !takesSequence(h.tcpFlags, h.length) || h.tcpFlags&(tcpSYN|tcpFIN) != 0 {
 		return true
 	}
 	i := len(p.steps) - 1
@@ -136,20 +136,19 @@ func (s *Stitcher) knowsReceiver(p *packet) bool {
 			}
 		}
 	}
-	from := h.Tuple.Reverse()
-	_, ok := s.flows.process(at.netns, &from)
+	_, ok := s.flows.process(at.netns, h.reverse())
 	return ok
 }
 
 // isFor says whether the device where a packet was last has the address that the packet
 // goes to.
 func (s *Stitcher) isFor(p *packet, at *step) bool {
-	h := p.header()
+	h := p.told()
 	if h == nil {
 		return false
 	}
 	d, ok := s.names.Device(at.netns, at.ifindex)
-	return ok && slices.Contains(d.Addrs, h.Tuple.Dst)
+	return ok && slices.Contains(d.Addrs, h.to().addr.addr())
 }
 
 // makeRoom gives out the oldest packets while too many are kept for an event
@@ -219,14 +218,14 @@ func (s *Stitcher) wanted(g *group) bool {
 type dueHeap struct{ groups []*group }
 
 func (h *dueHeap) push(g *group) {
-	g.pos = len(h.groups)
+	g.pos = int32(len(h.groups)) //nolint:gosec // at most as many as packets
 	h.groups = append(h.groups, g)
-	h.up(g.pos)
+	h.up(int(g.pos))
 }
 
 func (h *dueHeap) remove(g *group) {
 	n := len(h.groups) - 1
-	at := g.pos
+	at := int(g.pos)
 	h.swap(at, n)
 	h.groups[n] = nil
 	h.groups = h.groups[:n]
@@ -239,8 +238,8 @@ func (h *dueHeap) remove(g *group) {
 // set moves a group to a time; sooner does so only if that is before its own.
 func (h *dueHeap) set(g *group, due uint64) {
 	g.due = due
-	h.down(g.pos)
-	h.up(g.pos)
+	h.down(int(g.pos))
+	h.up(int(g.pos))
 }
 
 func (h *dueHeap) sooner(g *group, due uint64) {
@@ -251,7 +250,7 @@ func (h *dueHeap) sooner(g *group, due uint64) {
 
 func (h *dueHeap) swap(i, j int) {
 	h.groups[i], h.groups[j] = h.groups[j], h.groups[i]
-	h.groups[i].pos, h.groups[j].pos = i, j
+	h.groups[i].pos, h.groups[j].pos = int32(i), int32(j) //nolint:gosec // at most as many as packets
 }
 
 func (h *dueHeap) up(i int) {

@@ -23,6 +23,10 @@ type Config struct {
 	// only devices, namespaces and drops are known, and nothing is claimed
 	// about sockets and IP.
 	HasFunctions bool
+	// Reuse says that whoever is given a Traversal is done with it when he returns: the
+	// largest parts of it, itself, its Visits and their Hooks, become those of a later
+	// one. Texts, and all other slices, may be kept.
+	Reuse bool
 
 	Settle time.Duration // silence after which an ended packet is given out; 0: 100 ms
 	Window time.Duration // how long a gap in Seq is waited for; 0: 250 ms
@@ -85,19 +89,21 @@ type Stitcher struct {
 	idle   uint64
 	hold   uint64
 
-	missed uint64 // ns: see Missed; 0: nothing was lost
-	now    uint64 // ns: the latest time heard of, from events or Advance
-	open   map[uint64]*packet
-	latest *packet // of open, the one that had the last event; nil: none
-	done   tombstones
-	flows  flowTable
-	due    dueHeap
+	missed     uint64 // ns: see Missed; 0: nothing was lost
+	unfollowed uint64 // ns: see Unfollowed
+	now        uint64 // ns: the latest time heard of, from events or Advance
+	open       map[uint64]*packet
+	latest     *packet // of open, the one that had the last event; nil: none
+	done       tombstones
+	flows      flowTable
+	due        dueHeap
 	// oldest and newest are the ends of the list of groups by age.
 	oldest, newest *group
 	steps          int // in all open packets
 	freePackets    []*packet
 	freeGroups     []*group
 	held           []held // finished, by the time of their beginning
+	spares         []spare
 	links          links
 	segments       sentSegments
 	translations   translations
@@ -109,7 +115,8 @@ type Stitcher struct {
 
 // NewStitcher returns a Stitcher that hands each traversal to out, once, from
 // within Add, Advance or Flush, in the order in which their packets began as
-// far as Config.Hold allows. The traversal belongs to out from then on.
+// far as Config.Hold allows. The traversal belongs to out from then on, but see
+// Config.Reuse.
 func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	if c.Settle <= 0 {
 		c.Settle = defaultSettle
@@ -216,6 +223,10 @@ func (s *Stitcher) Add(e *Event) {
 // later time.
 func (s *Stitcher) Missed(until uint64) { s.missed = max(s.missed, until) }
 
+// Unfollowed says, as Missed does of events, that packets which would have been followed
+// were not: that none of them was seen until then proves nothing.
+func (s *Stitcher) Unfollowed(until uint64) { s.unfollowed = max(s.unfollowed, until) }
+
 // note keeps what the event says of the packet as a whole and of its flow.
 func (s *Stitcher) note(p *packet, e *Event, st Station) {
 	matched := e.Flags&FlagMatched != 0
@@ -250,15 +261,15 @@ func (s *Stitcher) note(p *packet, e *Event, st Station) {
 // noteProcess remembers whose socket it was, under the addresses that the
 // socket itself uses, so that an ICMP error about them finds its process.
 func (s *Stitcher) noteProcess(p *packet, e *Event, st Station) {
-	h := p.header()
+	h := p.told()
 	if h == nil {
 		return
 	}
-	t := h.Tuple
+	t := h.plainTuple
 	if st != StationSocketOut && st != StationIPOut {
-		t = t.Reverse()
+		t = t.reverse()
 	}
-	s.flows.setProcess(e.Netns, &t, &e.Socket)
+	s.flows.setProcess(e.Netns, t, &e.Socket)
 }
 
 // link joins the packet with those it came from, was merged into or was
@@ -274,7 +285,8 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		p.parent = e.Other
 		if o := s.other(e.Other); o != nil && !o.descendsFrom(p) {
 			p.up = o
-			o.children = append(o.children, p)
+			r := o.rarely()
+			r.children = append(r.children, p)
 			s.join(o.group, p.group)
 		}
 	case st == StationMerge:
@@ -287,8 +299,8 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		p.cause = e.Other
 		if o := s.other(e.Other); o != nil {
 			p.midStack = s.netfilterAnswers(o, e.Time)
-			if len(o.effects) < maxEffects {
-				o.effects = append(o.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
+			if r := o.rarely(); len(r.effects) < maxEffects {
+				r.effects = append(r.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
 			}
 		}
 	}

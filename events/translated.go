@@ -17,21 +17,18 @@ func (t *translations) init(n int) { t.flows.init(n) }
 
 // see takes in a header of a packet, which its record has already.
 func (t *translations) see(p *packet) {
-	first, h := p.firstHeader(), p.header()
+	first, h := p.firstTold(), p.told()
 	if p.flow == 0 || p.reply || first == nil {
 		return
 	}
-	if first.Proto != h.Proto || !hasPorts(h) {
+	if first.proto != h.proto || !h.hasPorts() {
 		return
 	}
-	changed := first.Dst != h.Dst || first.DstPort != h.DstPort
+	changed := first.to() != h.to()
 	if known := t.flows.get(p.flow); known == nil && !changed {
 		return
 	}
-	now := translated{
-		p.steps[0].netns, plainEndOf(first.Src, first.SrcPort),
-		plainEndOf(first.Dst, first.DstPort), plainEndOf(h.Dst, h.DstPort),
-	}
+	now := translated{p.steps[0].netns, first.from(), first.to(), h.to()}
 	known, _ := t.flows.put(p.flow)
 	switch {
 	case changed:

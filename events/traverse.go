@@ -22,8 +22,10 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	if index > 0 {
 		id = mix(id + uint64(index)) //nolint:gosec // a small count
 	}
-	t := &Traversal{
-		Time: b.s.cfg.Wall(r.hops[0].time), ID: hexID(id), Direction: directionRequest,
+	b.spare = b.s.spare()
+	t := b.spare.t
+	*t = Traversal{
+		Visits: t.Visits, Time: b.s.cfg.Wall(r.hops[0].time), ID: hexID(id), Direction: directionRequest,
 		Verdict: e.verdict, Where: e.where, Reason: e.reason, KernelReason: e.kernelReason, Location: e.location,
 		Causes: []string{}, NAT: []NAT{}, Lost: r.lost,
 	}
@@ -53,7 +55,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	if hairpin != nil && e.ask == nil {
 		e.ask = hairpin
 	}
-	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, after: b.effect, ask: e.ask})
+	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, after: b.effect, ask: e.ask, hooks: b.spare.hooks})
 }
 
 // outcome judges a run by itself.
@@ -201,7 +203,7 @@ func (b *builder) sender(h *hop) (process, bool) {
 	if h.hdr == nil || h.p.cause != 0 {
 		return process{}, false
 	}
-	s, ok := b.s.flows.process(h.netns, &h.hdr.Tuple)
+	s, ok := b.s.flows.process(h.netns, plainTupleOf(&h.hdr.Tuple))
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -224,7 +226,7 @@ func (b *builder) receiver(hops []hop, at int) (process, bool) {
 	if h.hdr.HasInner && !h.hdr.Outer() {
 		tuple = h.hdr.Inner
 	}
-	s, ok := b.s.flows.process(h.netns, &tuple)
+	s, ok := b.s.flows.process(h.netns, plainTupleOf(&tuple))
 	return process{commWords(s.Comm), s.PID}, ok
 }
 
@@ -264,7 +266,7 @@ func (b *builder) causes(t *Traversal, root *packet, r *run, index int) {
 			continue
 		}
 		last = p
-		for _, e := range p.effects {
+		for _, e := range p.effects() {
 			if e.time >= r.hops[0].time && (!r.went || e.time <= r.hops[len(r.hops)-1].time) {
 				if b.s.open[b.effect] == nil { // an effect that has ended is not waited for
 					b.effect = e.packet

@@ -150,7 +150,7 @@ func (b *builder) judgeArrival(hops []hop, at int) ending {
 // full: the kernel frees both in the same way, but answers the first only.
 func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 	p := hops[at].p
-	for _, f := range p.effects {
+	for _, f := range p.effects() {
 		if f.time >= hops[at].time {
 			return ending{}, false
 		}
@@ -158,10 +158,17 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 	if b.s.flows.repliedSince(p.flow, hops[at].time) {
 		return ending{}, false
 	}
-	if b.s.missed >= hops[at].time { // the answer may be among what was lost
+	doubt := ""
+	switch {
+	case b.s.missed >= hops[at].time:
+		doubt = "events were lost, perhaps of the answer"
+	case b.s.unfollowed >= hops[at].time:
+		doubt = "some packets were not followed, perhaps the answer"
+	}
+	if doubt != "" {
 		return ending{
 			verdict: Incomplete, rank: rankAnswered, at: at, where: "socket",
-			say: "events were lost, perhaps of the answer" + lastSeparator + b.arrivalWords(hops, at),
+			say: doubt + lastSeparator + b.arrivalWords(hops, at),
 		}, true
 	}
 	if !p.ended {
@@ -180,7 +187,7 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 func (b *builder) judgeHalfOpen(hops []hop) (ending, bool) {
 	n := len(hops) - 1
 	if hops[n].hdr == nil || hops[n].hdr.Proto != protoTCP || hops[n].hdr.TCPFlags&tcpRST == 0 || b.s.dropReason(hops[n].val) != "" ||
-		!matchAny([]string{"tcp_v4_rcv", "tcp_v6_rcv"}, b.s.names.Symbol(hops[n].loc)) {
+		!matchAny([]string{"tcp_v4_rcv", "tcp_v6_rcv"}, b.s.names.Symbol(hops[n].location())) {
 		return ending{}, false
 	}
 	for i := n - 1; i >= 0; i-- {
@@ -203,7 +210,7 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 	isTCP := hops[at].hdr != nil && hops[at].hdr.Proto == protoTCP
 	errorTold := hops[at].station == StationErrorIn || hops[at].station == StationTimeWait ||
 		// Up to 6.1 icmpv6_rcv frees so whatever it has handled.
-		(hops[at].station == StationICMPIn && kernel == "" && b.s.names.Symbol(hops[drop].loc) == "icmpv6_rcv")
+		(hops[at].station == StationICMPIn && kernel == "" && b.s.names.Symbol(hops[drop].location()) == "icmpv6_rcv")
 	if (isTCP || errorTold) && !matchAny(socketDrops, kernel) {
 		// A socket that is closed need not have read that the other end closed.
 		unreadFIN := kernel == "QUEUE_PURGE" && isTCP && hops[at].hdr.TCPFlags&(tcpFIN|tcpPSH) == tcpFIN
@@ -213,7 +220,7 @@ func (b *builder) judgeSocketDrop(hops []hop, at, drop int, arrived ending) endi
 		return arrived
 	}
 	queued := hops[at].station == StationSocketIn
-	if queued && closedUnread(kernel, b.s.names.Symbol(hops[drop].loc)) {
+	if queued && closedUnread(kernel, b.s.names.Symbol(hops[drop].location())) {
 		arrived.note = "closed unread: the socket at " + dstWords(hops[at].hdr) + " was closed before anybody read it"
 		return arrived
 	}

@@ -81,6 +81,10 @@ func (v *VirtualState) same(o *VirtualState) bool {
 	return x == y
 }
 
+// lateReading is how long (ns) after a refusal a reading, with none before it, says
+// nothing of the refusal any more: kube-proxy writes the table about once a second.
+const lateReading = uint64(2e9)
+
 // why says what IPVS's table makes of a refusal: the reason, and its words. The
 // reason is no-destination also where it cannot be known; the note says why.
 func (f *VirtualFacts) why(refused uint64, to string) (reason, say, note string) {
@@ -93,7 +97,8 @@ func (f *VirtualFacts) why(refused uint64, to string) (reason, say, note string)
 	if f.Before.At != 0 {
 		before = f.Before.refuses()
 	}
-	if reason == "" || before != "" && before != reason { // either may have been the reason
+	late := f.Before.At == 0 && f.After.At != 0 && f.After.At > refused+lateReading
+	if reason == "" || late || before != "" && before != reason { // either may have been the reason
 		if note == "" {
 			note = "IPVS's table had " + f.After.words(to) + ", " + f.After.later(refused)
 		}

@@ -65,6 +65,7 @@ func TestNoDestination(t *testing.T) {
 		{"all weights 0", read(state{Destinations: 3, Idle: 3}), "all-weights-zero", "all 3 destinations of 172.23.97.2:81 have weight 0: IPVS begins no new connections to it", ""},
 		{"one, full", read(state{Destinations: 1, Full: 1}), "overload", full, ""},
 		{"full or idle", read(state{Destinations: 2, Full: 1, Idle: 1}), "overload", "all 2 destinations of 172.23.97.2:81 have as many connections as the upper threshold allows, or weight 0 (1)", ""},
+		{"none, long after", read(state{At: 3e6}), "no-destination", chosen, "IPVS's table had no destination, 3.0s after"},
 		{"nonsense", read(state{Destinations: -1, Idle: 5}), "no-destination", chosen, "IPVS's table had no destination, about then"},
 
 		{"unchanged", changed(state{Destinations: 1, Idle: 1}, state{Destinations: 1, Idle: 1}), "all-weights-zero", idle, ""},

@@ -35,6 +35,10 @@ type Config struct {
 	// RingBytes is the size of each CPU's ring buffer, a power of two and a
 	// multiple of the page size; 0 means 4 MiB.
 	RingBytes int
+	// RingMark is how many bytes in any CPU's ring keep all from following further
+	// packets: what is followed already has the rest, so that under more load than the
+	// Sink takes fewer packets are seen, and those whole. 0 means half of RingBytes.
+	RingMark int
 	// MaxPackets bounds the socket buffers followed at one time; 0 means 65536.
 	MaxPackets int
 	// Count makes the kernel count how often each hook fires, for selected
@@ -99,6 +103,12 @@ func (c *Config) validate() error {
 	}
 	if c.RingBytes < 4096 || c.RingBytes&(c.RingBytes-1) != 0 {
 		return fmt.Errorf("%w: ring size %d is not a power of two of at least 4096", ErrConfig, c.RingBytes)
+	}
+	if c.RingMark == 0 {
+		c.RingMark = c.RingBytes / 2
+	}
+	if c.RingMark < 0 || c.RingMark > c.RingBytes {
+		return fmt.Errorf("%w: a mark at %d bytes of a ring of %d", ErrConfig, c.RingMark, c.RingBytes)
 	}
 	if c.SnapLen < 0 || c.SnapLen > MaxSnapLen {
 		return fmt.Errorf("%w: %d bytes of a packet to keep; at most %d can be", ErrConfig, c.SnapLen, MaxSnapLen)

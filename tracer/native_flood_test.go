@@ -98,7 +98,7 @@ func TestNativeFlood(t *testing.T) {
 	packets, lostBefore := uint64(0), 1.0
 	for _, size := range []int{64 << 10, 1 << 20, 16 << 20} {
 		t.Run(fmt.Sprintf("%d KiB", size>>10), func(t *testing.T) {
-			cfg.RingBytes = size
+			cfg.RingBytes, cfg.RingMark = size, size // nothing is shed
 			f := startFlood(t, cfg)
 			var sent uint64
 			if packets == 0 {
@@ -125,4 +125,46 @@ func TestNativeFlood(t *testing.T) {
 			lostBefore = lost
 		})
 	}
+}
+
+// TestNativeShed: under more load than the reader takes whole packets are not followed,
+// and counted; of those that are nothing is lost.
+func TestNativeShed(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.pods[0], c.pods[1]
+	for _, p := range []*pod{a, b} {
+		swallow(c.listenUDP(p, 4600))
+	}
+	there, back := c.dialUDP(a, b, 4600), c.dialUDP(b, a, 4600)
+	f := startFlood(t, Config{Select: expression(t, fmt.Sprintf("udp and host %s and port 4600", b.addr)), RingBytes: 256 << 10})
+	shed := func() uint64 {
+		s, err := f.tracer.state.stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Shed
+	}
+	sent := shower(t, there, back, func() bool { return shed() < 10_000 })
+	f.letGo()
+	s := f.stop() // checks that matched = delivered + lost
+	t.Logf("%d packets sent: %d followed with %d events, all delivered, %d shed", sent, s.Packets, s.Matched, s.Lost["shed"])
+	if s.Lost["ring"] != 0 || s.Delivered == 0 || s.Packets+s.Lost["shed"] != sent {
+		t.Errorf("of %d packets: %+v", sent, s)
+	}
+	expectOnlyLost(t, s, "shed")
+}
+
+// TestNativeRate: beyond the rate packets are not followed, each is counted once, and
+// the others are whole.
+func TestNativeRate(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.pods[0], c.pods[1]
+	r := startRun(t, Config{Select: expression(t, "udp and host "+b.addr.String()), Rate: 1000}, nil)
+	const n = 2000
+	say(t, c, a, b, 4700, n, 64)
+	s := r.stop()
+	if s.Lost["rate"] == 0 || s.Packets == 0 || s.Packets+s.Lost["rate"] != n || s.Delivered != s.Matched {
+		t.Errorf("of %d packets: %+v", n, s)
+	}
+	expectOnlyLost(t, s, "rate")
 }

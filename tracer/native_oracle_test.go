@@ -156,7 +156,7 @@ func (o *oracle) judge(t *testing.T, got *receiver, stats Stats) {
 		missed += m
 		conflated += wrong
 	}
-	lost := int(stats.Lost["ring"] + stats.Lost["decode"] + stats.Lost["packet-table"])
+	lost := int(stats.Lost["ring"] + stats.Lost["decode"] + stats.Lost["packet-table"] + stats.Lost["shed"])
 	t.Logf("%d conflated, %d missed, %d incomplete, counted as lost: %d", conflated, missed, partial, lost)
 	if conflated > 0 || strangers > 0 {
 		t.Errorf("%d packets conflated, %d of no known flow; first events out of place: %s", conflated, strangers, o.wrongs)

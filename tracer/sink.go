@@ -24,7 +24,8 @@ type Stats struct {
 	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
 	// ring), "decode", "packet-table" (how often a packet was not followed
 	// because too many are: once at each hook that would have begun to),
-	// "flow-table" (connections whose replies may be missed), "read" (headers
+	// "shed" (packets not followed because a ring was too full, see
+	// Config.RingMark), "flow-table" (connections whose replies may be missed), "read" (headers
 	// or conntrack entries that could not be read; their events came without),
 	// "rate" (packets not followed, to keep to Config.Rate), "hook-not-run" (the
 	// kernel left a hook out because its program was running on that CPU; known

@@ -48,6 +48,7 @@ func (s state) stats() (bpf.Stats, error) {
 		sum.LostFlows += cpus[i].LostFlows
 		sum.ReadFailed += cpus[i].ReadFailed
 		sum.Reused += cpus[i].Reused
+		sum.Rate += cpus[i].Rate
 		sum.Shed += cpus[i].Shed
 	}
 	return sum, nil

@@ -193,7 +193,7 @@ func (t *Tracer) load() error {
 			return fmt.Errorf("compile selection: %w", err)
 		}
 	}
-	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0,
+	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0, "ring_mark": uint32(t.cfg.RingMark),
 		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
 		"want_vlan": b2u(t.cfg.Select.ReadsVLAN()), "targets": b2u(len(t.cfg.Select.Sets()) > 0)}
 	if t.cfg.Record {
@@ -367,19 +367,21 @@ func (t *Tracer) Stats() Stats {
 	s.Lost["packet-table"] = kernelStats.LostTable
 	s.Lost["flow-table"] = kernelStats.LostFlows
 	s.Lost["read"] = kernelStats.ReadFailed
-	s.Lost["rate"] = kernelStats.Shed
+	s.Lost["rate"] = kernelStats.Rate
+	s.Lost["shed"] = kernelStats.Shed
 	s.Lost["hook-not-run"] = t.notRun()
 	return s
 }
 
-// Missed is how many events have been lost between the hooks and the Sink so far. It
-// is cheaper than Stats and may be called at the same times.
-func (t *Tracer) Missed() uint64 {
+// Missed is how many events have been lost between the hooks and the Sink so far, and
+// how many packets were not followed for want of room or for Config.Rate. It is cheaper
+// than Stats and may be called at the same times.
+func (t *Tracer) Missed() (lost, unfollowed uint64) {
 	kernelStats, err := t.state.stats()
 	if err != nil {
-		return t.malformed // Stats warns of it
+		return t.malformed, 0 // Stats warns of it
 	}
-	return kernelStats.LostRing + t.malformed
+	return kernelStats.LostRing + t.malformed, kernelStats.LostTable + kernelStats.LostFlows + kernelStats.Rate + kernelStats.Shed
 }
 
 // Close detaches everything. It may be called more than once.

@@ -80,12 +80,14 @@ func (f *fakeTracer) Run(ctx context.Context, sink tracer.Sink) error {
 		runtime.Gosched() // a COMMAND may have something to do
 	}
 }
-func (f *fakeTracer) Table() []events.Hook          { return f.capture.Hooks }
-func (f *fakeTracer) Names() events.Names           { return f.capture.Names }
-func (f *fakeTracer) Wall(mono uint64) time.Time    { return time.Unix(1767366245, int64(mono)) }
-func (f *fakeTracer) HasFunctions() bool            { return f.hasFunctions }
-func (f *fakeTracer) Stats() tracer.Stats           { return f.stats }
-func (f *fakeTracer) Missed() uint64                { return f.stats.Lost["ring"] }
+func (f *fakeTracer) Table() []events.Hook       { return f.capture.Hooks }
+func (f *fakeTracer) Names() events.Names        { return f.capture.Names }
+func (f *fakeTracer) Wall(mono uint64) time.Time { return time.Unix(1767366245, int64(mono)) }
+func (f *fakeTracer) HasFunctions() bool         { return f.hasFunctions }
+func (f *fakeTracer) Stats() tracer.Stats        { return f.stats }
+func (f *fakeTracer) Missed() (lost, unfollowed uint64) {
+	return f.stats.Lost["ring"], f.stats.Lost["packet-table"] + f.stats.Lost["shed"]
+}
 func (f *fakeTracer) Attached() []tracer.HookStatus { return f.hooks }
 func (f *fakeTracer) Clock() tracer.ClockPair       { return tracer.ClockPair{Real: f.Wall(0).UnixNano()} }
 func (f *fakeTracer) Now() tracer.ClockPair {

@@ -21,6 +21,7 @@ import (
 type playing struct {
 	filter *pcapexpr.Expr // chooses packets anew; nil: all that were recorded
 	wires  bool           // events.Config.Wires
+	reuse  bool           // events.Config.Reuse: show keeps nothing
 	// marked, if there is one, gets the packets that filter chooses, and all are
 	// played: the rest of their way may be in another recording.
 	marked map[uint64]struct{}
@@ -97,7 +98,7 @@ func (p *player) part(f *part) error {
 	p.names.Names = r.Names()
 	if p.stitcher == nil {
 		cfg := f.config(r.Hooks(), &p.names)
-		cfg.Wires = p.wires
+		cfg.Wires, cfg.Reuse = p.wires, p.reuse
 		p.stitcher = events.NewStitcher(cfg, p.traversal)
 	}
 	p.before = f.meta.Part
@@ -298,6 +299,9 @@ func (p *player) Status(s *record.Status) {
 	}
 	if s.Missed() > 0 {
 		p.stitcher.Missed(s.Clock.Mono)
+	}
+	if s.Unfollowed() > 0 {
+		p.stitcher.Unfollowed(s.Clock.Mono)
 	}
 	if lost > 0 {
 		p.out.losses = append(p.out.losses, lossSpan{s.Since, s.Clock.Mono, lost})

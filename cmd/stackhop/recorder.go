@@ -32,7 +32,7 @@ type recorder struct {
 	onlyNode bool
 	progress *progress
 	sets     *setLog
-	missed   func(until uint64) // called when events were lost
+	stitcher *events.Stitcher // is told what was lost
 
 	wanted    factsWanted
 	facts     chan tracer.Facts // the first facts
@@ -261,7 +261,10 @@ func (r *recorder) tell(now reading) error {
 		Matched: now.Matched - was.Matched, Delivered: now.Delivered - was.Delivered, Packets: now.Packets - was.Packets,
 	}
 	if st.Missed() > 0 {
-		r.missed(now.to.Mono)
+		r.stitcher.Missed(now.to.Mono)
+	}
+	if st.Unfollowed() > 0 {
+		r.stitcher.Unfollowed(now.to.Mono)
 	}
 	return r.Status(st)
 }

@@ -68,6 +68,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	cfg := events.Config{
 		Hooks: tr.Table(), Names: names, Wall: tr.Wall,
 		Node: node, OnlyNode: o.onlyNode, HasFunctions: tr.HasFunctions(),
+		Reuse: true, // what is shown is written at once
 	}
 	if o.recording != nil {
 		if s.record, err = a.newRecorder(tr, o, &cfg); err != nil {
@@ -77,7 +78,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	}
 	s.stitcher = events.NewStitcher(cfg, s.show)
 	if s.record != nil {
-		s.record.missed = s.stitcher.Missed
+		s.record.stitcher = s.stitcher
 	}
 	a.announce(tr, "following packets", &o.bounds)
 	if !tr.HasFunctions() {
@@ -117,9 +118,10 @@ const slowAttach = time.Second
 func (a *app) attach(c tracer.Config) (liveTracer, error) {
 	debug.SetGCPercent(min(attachPercent, gcPercent(liveHeap(make([]metrics.Sample, 1)))))
 	defer debug.SetGCPercent(leastPercent)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachLimit))
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
-	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)
+	timer.Stop() // before what follows, which is not attaching and may take long on a busy machine
 	// What attaching took, types of the kernel above all, is not needed any more.
 	debug.FreeOSMemory()
 	return tr, err

@@ -65,7 +65,7 @@ type session struct {
 	checked uint64            // last tick that asked for losses
 	lost    uint64            // all that has been told of
 	inRun   map[string]uint64 // what was lost so far, by stage, as traversals say it
-	missed  uint64            // events lost, that the stitcher knows of
+	missed  missed            // that the stitcher knows of
 	reason  string            // why it ended, where that is worth saying
 	err     error             // what went wrong
 }
@@ -149,16 +149,25 @@ func (s *session) Tick(now uint64) (more bool) {
 	return more
 }
 
-// tellMissed tells the stitcher of lost events, before it judges what they may have
-// been about. It goes by what a recording says, so that a replay judges alike.
+// missed is what liveTracer.Missed says.
+type missed struct{ lost, unfollowed uint64 }
+
+// tellMissed tells the stitcher of lost events and packets, before it judges what they
+// may have been about. It goes by what a recording says, so that a replay judges alike.
 func (s *session) tellMissed() {
-	n := s.tr.Missed()
-	if n == s.missed {
+	before := s.missed
+	s.missed.lost, s.missed.unfollowed = s.tr.Missed()
+	if s.missed == before {
 		return
 	}
-	s.missed = n
 	if s.record == nil {
-		s.stitcher.Missed(s.tr.Now().Mono)
+		now := s.tr.Now().Mono
+		if s.missed.lost != before.lost {
+			s.stitcher.Missed(now)
+		}
+		if s.missed.unfollowed != before.unfollowed {
+			s.stitcher.Unfollowed(now)
+		}
 		return
 	}
 	if err := s.record.status(); err != nil {
@@ -176,7 +185,11 @@ func (s *session) tellLosses() {
 	}
 	if sum > s.lost {
 		s.lost = sum
-		s.warn("events are being lost, so far " + lossText(lost))
+		what := "events are being lost"
+		if lost[stageShed] > 0 {
+			what = "more packets pass than can be followed (select less, or --sample)"
+		}
+		s.warn(what + ", so far " + lossText(lost))
 	}
 }
 

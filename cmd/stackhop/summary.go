@@ -38,6 +38,10 @@ func (o *outcome) lost() map[string]uint64 {
 // those: they were asked for not to be followed.
 const stageRate = "rate"
 
+// stageShed is the tracer's stage for packets that were not followed, so that those
+// which were are whole.
+const stageShed = "shed"
+
 // stageNotRun is the tracer's stage for hooks that the kernel left out. Whose
 // packets those were is not known, followed ones or others; a traversal that
 // lacks its beginning for it is incomplete.

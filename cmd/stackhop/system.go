@@ -26,7 +26,7 @@ type liveTracer interface {
 	Wall(mono uint64) time.Time
 	HasFunctions() bool
 	Stats() tracer.Stats
-	Missed() uint64
+	Missed() (lost, unfollowed uint64)
 	Attached() []tracer.HookStatus
 	Clock() tracer.ClockPair
 	Now() tracer.ClockPair

@@ -227,15 +227,20 @@ func TestSecondSignal(t *testing.T) {
 
 // TestLossIsTold: losses are told while they happen, but not again and again.
 func TestLossIsTold(t *testing.T) {
-	w := newWorld(t)
-	w.tr.afterTick = func(n int) {
-		if n == 30 {
-			w.tr.stats.Lost["ring"] = 3
+	for stage, want := range map[string]string{
+		"ring": "warning: events are being lost, so far ring 3\n",
+		"shed": "warning: more packets pass than can be followed (select less, or --sample), so far shed 3\n",
+	} {
+		w := newWorld(t)
+		w.tr.afterTick = func(n int) {
+			if n == 30 {
+				w.tr.stats.Lost[stage] = 3
+			}
 		}
-	}
-	w.run("trace", "tcp", "--for", "5s")
-	if n := strings.Count(w.stderr.String(), "warning: events are being lost, so far ring 3\n"); n != 1 {
-		t.Errorf("told %d times: %s", n, w.stderr.String())
+		w.run("trace", "tcp", "--for", "5s")
+		if n := strings.Count(w.stderr.String(), want); n != 1 {
+			t.Errorf("told %d times: %s", n, w.stderr.String())
+		}
 	}
 }
 

@@ -127,6 +127,12 @@ type Status struct {
 // them its packet may have had no other (events.Stitcher.Missed).
 func (s *Status) Missed() uint64 { return s.Lost["ring"] + s.Lost["decode"] }
 
+// Unfollowed is how many packets that were selected were not followed
+// (events.Stitcher.Unfollowed).
+func (s *Status) Unfollowed() uint64 {
+	return s.Lost["packet-table"] + s.Lost["flow-table"] + s.Lost["rate"] + s.Lost["shed"]
+}
+
 // End is the last block of a recording that was closed: the totals.
 type End struct {
 	Events    uint64             `json:"events"` // in this file; Close sets it

@@ -146,8 +146,8 @@ func bpfPrograms() (map[uint32]bool, error) {
 var (
 	matchedText = regexp.MustCompile(`([0-9]+) packets? matched with ([0-9]+) events?, ([0-9]+) delivered to user space, (.*)`)
 	lostText    = regexp.MustCompile(`LOST (?:[a-z-]+ [0-9]+(?:, )?)+`)
-	numberText  = regexp.MustCompile(`[0-9]+`)
-	shedText    = regexp.MustCompile(`([0-9]+) packets? shed by --rate`)
+	stageText   = regexp.MustCompile(`([a-z-]+) ([0-9]+)`)
+	rateText    = regexp.MustCompile(`([0-9]+) packets? shed by --rate`)
 	notRunText  = regexp.MustCompile(`the kernel left out ([0-9]+) hook run`)
 	countText   = regexp.MustCompile(`(?m)^@: ([0-9]+)$`)
 )
@@ -159,11 +159,15 @@ func (c *benchCost) parseSummary(text string) error {
 		return fmt.Errorf("the tool gave no summary: %s", lastLines(text, 12))
 	}
 	c.Packets, c.Matched, c.Events = digits(m[1]), digits(m[2]), digits(m[3])
-	for _, n := range numberText.FindAllString(lostText.FindString(m[4]), -1) {
-		c.Lost += digits(n)
+	for _, stage := range stageText.FindAllStringSubmatch(lostText.FindString(m[4]), -1) {
+		if stage[1] == "shed" {
+			c.Shed += digits(stage[2])
+		} else {
+			c.Lost += digits(stage[2])
+		}
 	}
-	if m := shedText.FindStringSubmatch(m[4]); m != nil {
-		c.Shed = digits(m[1])
+	if m := rateText.FindStringSubmatch(m[4]); m != nil {
+		c.Shed += digits(m[1])
 	}
 	if m := notRunText.FindStringSubmatch(m[4]); m != nil {
 		c.NotRun = digits(m[1])

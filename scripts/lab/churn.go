@@ -359,10 +359,12 @@ func (p churnPlan) length(seq int) int {
 	return p.size + seq%p.vary
 }
 
-// patience is how long an echo is waited for. A datagram that is not back soon
-// is lost; a stream sends again, and under emulation that may take its time.
+// patience is how long an echo is waited for. Where datagrams are sent as fast as they
+// go, one that is not back soon is lost. A stream sends again, and a pace is such that
+// nothing is lost: under emulation, with every hook attached, that may take its time, and
+// who gives up sooner has echoes come to a closed socket.
 func (p churnPlan) patience() time.Duration {
-	if p.proto == "udp" {
+	if p.proto == "udp" && p.rate == 0 {
 		return 2 * time.Second
 	}
 	return 30 * time.Second

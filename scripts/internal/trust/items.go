@@ -11,7 +11,7 @@ var Items = []Item{
 		[]string{"tracer.TestNativeFlood"}, "native", "lost 99.8, 98.7, 60.1 % of the events of the same 107,000 packets", ""},
 	{3, "Each stage that loses has a test that sees its own counter move alone", Shown,
 		[]string{
-			"tracer.TestNativeRingOverflow", "tracer.TestNativePacketTable", "tracer.TestNativeFlowTable", "tracer.TestNativeDecode", "tracer.TestNativeRate", "tracer.TestNativeHookNotRun", "lab:losses",
+			"tracer.TestNativeRingOverflow", "tracer.TestNativePacketTable", "tracer.TestNativeFlowTable", "tracer.TestNativeDecode", "tracer.TestNativeRate", "tracer.TestNativeShed", "tracer.TestNativeHookNotRun", "lab:losses",
 			"tracer.TestDecodeRefuses", "events.TestEviction", "cmd/stackhop.TestBrokenOutput", "cmd/stackhop.TestEachStageIsTold", "cmd/stackhop.TestOwnStages", "cmd/stackhop.TestRecordLosses", "cmd/stackhop.TestRateAndSample",
 		},
 		"native, lab, unit", "flow-table: 28,928 of 160,000 directions with room for 131,072; hook-not-run: 5 in 2,004 packets; read (5.10, 6.12): 2; all others 0; each in summary, JSON, recording and replay", "the stitcher's own (stitch, evicted) are in a recording's end, not in JSON"},
