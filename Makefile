@@ -12,13 +12,18 @@ COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 SCRATCH := .cache/scratch
 FUZZ    ?= 5s
 LONG_FUZZ ?= 30m
+# How often test-repeat runs the unit tests and the lab's, by itself and in test-long.
+REPEAT     ?= 50
+REPEAT_LAB ?= 3
+LONG_REPEAT     ?= 10
+LONG_REPEAT_LAB ?= 1
 # FOLDER:TARGET of every fuzz test there is.
 FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's,/[^/]*_test.go:func ,:,')
 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-long test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth bench-targets bench-all clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-long test-repeat test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth bench-targets bench-all clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -71,14 +76,22 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 40m -run '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
 
+# No test may pass by chance: one that fails once in so many times ends it.
+test-repeat: setup ## The unit tests 50 times and the lab's three times (REPEAT=50 REPEAT_LAB=3 KERNELS='5.10 7')
+	go test -count=$(REPEAT) -timeout 12h -failfast -skip '^TestNative' ./...
+	for i in $$(seq $(REPEAT_LAB)); do \
+		go test -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
+	done
+
 # Losses of all kernels' captures, ten million events, 200 starts,
 # half and twice the capacity, every fuzz target for half an hour.
-test-long: setup bin/stackhop bin/lab ## What takes hours: all losses of all captures, a long flood, 200 starts, ten minutes of overload, fuzzing (LONG_FUZZ=30m)
+test-long: setup bin/stackhop bin/lab ## What takes hours: all losses of all captures, a long flood, 200 starts, ten minutes of overload, repeats, fuzzing (LONG_FUZZ=30m)
 	STACKHOP_LONG=1 go test -timeout 60m -v -run 'TestEachLoss|TestManyLosses' ./events
 	go test -timeout 60m -v -run '^TestNativeFlood' ./tracer -flood 10000000
 	go test -timeout 60m -run '^TestNativeCycles' ./tracer -cycles 200
 	bin/lab growth -only load,memory -time 10m $(SCRATCH)/growth
 	bin/lab targets -must 'events lost at half;memory' $(SCRATCH)
+	$(MAKE) -s test-repeat REPEAT=$(LONG_REPEAT) REPEAT_LAB=$(LONG_REPEAT_LAB)
 	$(MAKE) -s fuzz FUZZ=$(LONG_FUZZ)
 
 test-unit: ## What needs no root, with the race detector

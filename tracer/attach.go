@@ -25,12 +25,14 @@ var errAbsent = errors.New("not on this kernel")
 
 // hook is a row of the table as this run uses it.
 type hook struct {
-	row  *row
-	id   events.HookID
-	how  string // fentry, fexit, kprobe, tp_btf, tcx, clsact; "" if absent
-	err  error
-	prog *ebpf.Program
-	link link.Link
+	row *row
+	id  events.HookID
+	how string // fentry, fexit, kprobe, tp_btf, tcx, clsact; "" if absent
+	// module is the one that a kprobe is in, as loadedModules has it; "": none.
+	module string
+	err    error
+	prog   *ebpf.Program
+	link   link.Link
 }
 
 // newHooks gives every row its number. Row i has the number i+1.
@@ -170,6 +172,9 @@ func (l *loader) attach(h *hook) error {
 		return h.absent(err)
 	}
 	h.how = how
+	if how == "kprobe" {
+		h.module = l.kernel.moduleOf(h.row.symbol())
+	}
 	return nil
 }
 

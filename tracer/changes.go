@@ -45,7 +45,7 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		case <-services.C:
 			if now := loadedModules(); now != modules {
 				modules = now
-				t.attachNew()
+				t.followModules(now)
 			}
 			err = t.updateVia()
 		case <-flows.C:

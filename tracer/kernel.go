@@ -101,6 +101,18 @@ func (k *kernel) symbolAt(addr uint64) string {
 	return symbols.name(addr)
 }
 
+// moduleOf is the module that a function is in, as loadedModules has it; "": none.
+func (k *kernel) moduleOf(function string) string {
+	symbols, err := k.known()
+	if err != nil {
+		return ""
+	}
+	if name, ok := symbols.find(function); ok && name != "" {
+		return loadedModule(name)
+	}
+	return ""
+}
+
 // readTypes reads the types of the kernel, and of modules when they are asked for.
 func (k *kernel) readTypes() (err error) {
 	k.cache = btf.NewCache()

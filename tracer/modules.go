@@ -7,36 +7,61 @@ package tracer
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// loadedModules lists the kernel's modules, as one string to compare.
+// loadedModules lists the kernel's modules, as one string to compare and to search:
+// " ip_vs=4711 nf_nat=4712 ". The number tells a module from itself loaded again: it
+// is the inode of its folder in sysfs, of which there is no other in a while.
 func loadedModules() string {
 	data, err := os.ReadFile("/proc/modules")
 	if err != nil {
 		return ""
 	}
-	var names strings.Builder
+	var list strings.Builder
+	list.WriteByte(' ')
 	for line := range strings.Lines(string(data)) {
 		name, _, _ := strings.Cut(line, " ")
-		names.WriteString(name)
-		names.WriteByte(' ')
+		list.WriteString(loadedModule(name))
+		list.WriteByte(' ')
 	}
-	return names.String()
+	return list.String()
 }
 
-// attachNew attaches rows whose function has appeared with a module. A hook in
-// a module that is in use keeps it from being unloaded, or vanishes with it.
-func (t *Tracer) attachNew() {
-	if t.cfg.Hooks != HooksAll {
-		return
-	}
+// loadedModule is a module as loadedModules has it.
+func loadedModule(name string) string {
+	var st unix.Stat_t
+	_ = unix.Stat("/sys/module/"+name, &st) // 0 for one that has gone meanwhile
+	return name + "=" + strconv.FormatUint(st.Ino, 10)
+}
+
+// gone says whether a hook went with its module. A kprobe does, and is not there again
+// when the module is; a trampoline keeps the module from being unloaded.
+func (h *hook) gone(loaded string) bool {
+	return h.module != "" && !strings.Contains(loaded, " "+h.module+" ")
+}
+
+// followModules takes note of modules that came and went: of their symbols, which
+// would name other functions by now, and of rows whose functions are there or have
+// gone.
+func (t *Tracer) followModules(loaded string) {
 	symbols, err := readSymbols()
 	if err != nil {
 		t.cfg.Warn(err.Error())
 		return
 	}
 	t.kernel.symbols.Store(symbols)
+	if t.cfg.Hooks == HooksAll {
+		t.attachNew(loaded)
+	}
+}
+
+// attachNew attaches rows whose function has appeared with a module, and lets go of
+// those whose function has vanished with one.
+func (t *Tracer) attachNew(loaded string) {
 	if err := t.kernel.readTypes(); err != nil {
 		t.cfg.Warn(err.Error())
 		return
@@ -47,20 +72,31 @@ func (t *Tracer) attachNew() {
 	// and who reads the table never sees one half attached.
 	var fresh []*hook
 	for _, h := range t.table() {
-		if h.how == "" && h.row.at != onTC && errors.Is(h.err, errAbsent) {
+		absent := h.how == "" && h.row.at != onTC && errors.Is(h.err, errAbsent)
+		if absent || h.gone(loaded) {
 			fresh = append(fresh, &hook{row: h.row, id: h.id})
 		}
 	}
 	if err := t.loader.attachAll(fresh); err != nil {
 		t.cfg.Warn(err.Error())
 	}
+	for _, h := range t.exchange(fresh) {
+		h.close()
+	}
+}
+
+// exchange puts hooks into the table, and returns those that are to be closed.
+func (t *Tracer) exchange(fresh []*hook) (old []*hook) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, h := range fresh {
-		if t.closed {
-			h.close()
-			continue
-		}
-		t.hooks[h.id-1] = h
+	if t.closed {
+		return fresh
 	}
+	for _, h := range fresh {
+		was := t.hooks[h.id-1]
+		t.notRunBefore += was.notRun()
+		t.hooks[h.id-1] = h
+		old = append(old, was)
+	}
+	return old
 }

@@ -154,3 +154,18 @@ func TestNativeShed(t *testing.T) {
 	}
 	expectOnlyLost(t, s, "shed")
 }
+
+// TestNativeRate: beyond the rate packets are not followed, each is counted once, and
+// the others are whole.
+func TestNativeRate(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.pods[0], c.pods[1]
+	r := startRun(t, Config{Select: expression(t, "udp and host "+b.addr.String()), Rate: 1000}, nil)
+	const n = 2000
+	say(t, c, a, b, 4700, n, 64)
+	s := r.stop()
+	if s.Lost["rate"] == 0 || s.Packets == 0 || s.Packets+s.Lost["rate"] > n+n/100 || s.Packets+s.Lost["rate"] < n-n/100 || s.Delivered != s.Matched {
+		t.Errorf("of %d packets: %+v", n, s)
+	}
+	expectOnlyLost(t, s, "rate")
+}

@@ -91,24 +91,6 @@ func TestNativeDecode(t *testing.T) {
 	}
 }
 
-// A rate that is too low for what comes: packets beyond it are counted, each once.
-func TestNativeRate(t *testing.T) {
-	c := newCluster(t, 2)
-	a, b := c.pods[0], c.pods[1]
-	r := startRun(t, Config{Select: expression(t, "udp and dst "+b.addr.String()), Rate: 100}, nil)
-	const n = 300
-	say(t, c, a, b, 4302, n, 64)
-	eventually(t, "what is followed has arrived", func() bool {
-		lives, arrived := r.arrivals(b)
-		return lives > 0 && lives == arrived
-	})
-	s := r.stop()
-	if s.Lost["rate"] == 0 || s.Packets == 0 || s.Packets+s.Lost["rate"] > n+n/100 || s.Packets+s.Lost["rate"] < n-n/100 {
-		t.Errorf("%d of %d packets followed, %d shed", s.Packets, n, s.Lost["rate"])
-	}
-	expectOnlyLost(t, s, "rate")
-}
-
 // More connections than can be followed: each direction of those beyond is counted.
 func TestNativeFlowTable(t *testing.T) {
 	c := newCluster(t, 2)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -75,6 +76,7 @@ type cluster struct {
 	subnet [3]byte
 	node   string
 	pods   []*pod
+	made   int // pods, those that are no more among them
 }
 
 // A pod is a namespace with eth0, a port of the node's bridge.
@@ -167,9 +169,14 @@ func up(h *netlink.Handle, dev string) error {
 // an address to be resolved.
 func (c *cluster) addPod() *pod {
 	c.t.Helper()
-	n := len(c.pods)
-	p := &pod{addr: netip.AddrFrom4([4]byte{c.subnet[0], c.subnet[1], c.subnet[2], byte(2 + n)}), host: fmt.Sprintf("veth%c", 'a'+n)}
-	p.name = c.addNetns(fmt.Sprintf("pod%c", 'a'+n))
+	n := c.made
+	c.made++
+	letter := string(rune('a' + n%26))
+	if n >= 26 {
+		letter += strconv.Itoa(n / 26)
+	}
+	p := &pod{addr: netip.AddrFrom4([4]byte{c.subnet[0], c.subnet[1], c.subnet[2], byte(2 + n)}), host: "veth" + letter}
+	p.name = c.addNetns("pod" + letter)
 	inode, err := netnsInode(filepath.Join(runNetns, p.name))
 	if err != nil {
 		c.t.Fatal(err)

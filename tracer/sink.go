@@ -22,13 +22,13 @@ type Stats struct {
 	Delivered uint64 // events given to the Sink
 	Packets   uint64 // lives of socket buffers that were followed
 	// Lost counts what was lost, by stage. Stages: "ring" (no room in the
-	// ring), "decode", "packet-table" (packets not followed because too many
-	// are), "shed" (packets not followed because a ring was too full, see
-	// Config.RingMark), "flow-table" (connections whose replies may be missed), "read"
-	// (headers or conntrack entries that could not be read; their events came
-	// without), "rate" (packets not followed, to keep to Config.Rate),
-	// "hook-not-run" (the kernel left a hook out because its program was running
-	// on that CPU; known from 5.12 on, for packets that are followed and others
-	// alike).
+	// ring), "decode", "packet-table" (how often a packet was not followed
+	// because too many are: once at each hook that would have begun to),
+	// "shed" (packets not followed because a ring was too full, see
+	// Config.RingMark), "flow-table" (connections whose replies may be missed), "read" (headers
+	// or conntrack entries that could not be read; their events came without),
+	// "rate" (packets not followed, to keep to Config.Rate), "hook-not-run" (the
+	// kernel left a hook out because its program was running on that CPU; known
+	// from 5.12 on, for packets that are followed and others alike).
 	Lost map[string]uint64
 }

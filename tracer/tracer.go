@@ -44,8 +44,9 @@ type Tracer struct {
 	via     map[viaKey]bool
 	targets targetMap
 
-	mu     sync.Mutex // of closed, and of hooks once Run may replace some
-	closed bool
+	mu           sync.Mutex // of what follows, and of hooks once Run may replace some
+	closed       bool
+	notRunBefore uint64 // of hooks that were replaced
 }
 
 // New attaches all hooks, still switched off. If a required one cannot be
@@ -421,16 +422,25 @@ func (t *Tracer) isClosed() bool {
 // notRun is how often the kernel left a program out because the same one was
 // running on that CPU: a softirq, or on preemptible kernels another task, came
 // in between. It is not known whose packet that was. 5.10 does not count it.
-func (t *Tracer) notRun() (n uint64) {
-	for _, h := range t.table() {
-		if h.prog == nil {
-			continue
-		}
-		if st, err := h.prog.Stats(); err == nil {
-			n += st.RecursionMisses
-		}
+func (t *Tracer) notRun() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.notRunBefore
+	for _, h := range t.hooks {
+		n += h.notRun()
 	}
 	return n
+}
+
+func (h *hook) notRun() uint64 {
+	if h.prog == nil {
+		return 0
+	}
+	st, err := h.prog.Stats()
+	if err != nil {
+		return 0
+	}
+	return st.RecursionMisses
 }
 
 // checkPrivilege refuses early what the kernel would refuse late and unclearly.

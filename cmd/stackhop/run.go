@@ -120,8 +120,8 @@ func (a *app) attach(c tracer.Config) (liveTracer, error) {
 	defer debug.SetGCPercent(leastPercent)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachLimit))
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
-	defer timer.Stop()
 	tr, err := a.sys.newTracer(c)
+	timer.Stop() // before what follows, which is not attaching and may take long on a busy machine
 	// What attaching took, types of the kernel above all, is not needed any more.
 	debug.FreeOSMemory()
 	return tr, err

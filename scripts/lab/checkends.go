@@ -116,7 +116,7 @@ func vacate(group string) error {
 // What of /proc/sys changes by itself, or by who reads it.
 var restless = []string{
 	"fs/aio-nr", "fs/dentry-state", "fs/file-nr", "fs/inode-nr", "fs/inode-state", "kernel/ns_last_pid", "kernel/pty/nr", "kernel/random/",
-	"net/netfilter/nf_conntrack_count", "kernel/perf_event_max_sample_rate", "kernel/perf_cpu_time_max_percent",
+	"kernel/sched_domain/", "net/netfilter/nf_conntrack_count", "kernel/perf_event_max_sample_rate", "kernel/perf_cpu_time_max_percent",
 }
 
 // addSettings lists all settings of the kernel, and of this program's namespaces.

@@ -48,6 +48,7 @@ func (c *checker) modules() (err error) {
 	if err != nil {
 		return err
 	}
+	defer s.cmd.Process.Kill() // if it goes on, the check has failed
 	reloads := 0
 	for round := range 3 {
 		if err := s.await(func() bool { return !hooked("ip_vs_leave") }); err != nil {
