@@ -32,6 +32,7 @@ var checks = []check{
 	// Behind what compares the kernel with how it was: these load modules.
 	{"topology", false, (*checker).topology},
 	{"rules", false, (*checker).rules},
+	{"privileges", false, (*checker).privileges},
 }
 
 // apart are checks that need a guest or a time of their own, and run when named only.
