@@ -98,7 +98,7 @@ test-unit: ## What needs no root, with the race detector
 	go test -race -skip '^TestNative' ./...
 
 test-native: ## What traces real packets in this kernel (root)
-	go test -timeout 15m -run '^TestNative' ./tracer
+	go test -timeout 15m -run '^TestNative' ./tracer ./cmd/stackhop
 
 fmt: ## Format the Go sources
 	gofmt -w bpf cmd events kube scripts tracer
