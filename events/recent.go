@@ -17,6 +17,10 @@ type recent[K comparable, V any] struct {
 	// slots is an open-addressed table, at most half full, of 32 bits of a key's
 	// hash, and the number of its entry + 1; 0: nothing is there.
 	slots []uint64
+	// oldest is the hash of the key that goes next, once the ring is full, and near what
+	// its slot was: looked at when nobody waits for it, it is in the cache when it goes.
+	oldest uint32
+	near   uint64
 }
 
 type recentEntry[K comparable, V any] struct {
@@ -54,12 +58,18 @@ func (r *recent[K, V]) put(key K) (value *V, known bool) {
 		r.entries = append(r.entries, recentEntry[K, V]{key: key})
 	} else {
 		n = r.next
-		r.next = (n + 1) % r.limit
+		if r.next++; r.next == r.limit {
+			r.next = 0
+		}
 		r.forget(n)
 		r.entries[n] = recentEntry[K, V]{key: key}
 	}
 	// What was grown or forgotten has moved others.
 	r.slots[r.find(key, hash)] = uint64(hash)<<32 | uint64(n+1) //nolint:gosec // a count
+	if len(r.entries) == r.limit {
+		r.oldest = r.hash(r.entries[r.next].key)
+		r.near = r.slots[r.home(r.oldest)]
+	}
 	return &r.entries[n].value, false
 }
 
@@ -100,12 +110,14 @@ func (r *recent[K, V]) grow() {
 	}
 }
 
-// forget frees the slot of an entry, and closes the gap for the searches that
+// forget frees the slot of the oldest entry, and closes the gap for the searches that
 // would end there.
 func (r *recent[K, V]) forget(n int) {
-	key := r.entries[n].key
-	free := r.find(key, r.hash(key))
 	mask := len(r.slots) - 1
+	free := r.home(r.oldest)
+	for uint32(r.slots[free]) != uint32(n+1) { //nolint:gosec // a count
+		free = (free + 1) & mask
+	}
 	for at := (free + 1) & mask; r.slots[at] != 0; at = (at + 1) & mask {
 		home := r.home(uint32(r.slots[at] >> 32))
 		if (at-home)&mask >= (at-free)&mask { // it is sought from free or before it

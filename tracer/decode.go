@@ -29,7 +29,8 @@ var le = binary.LittleEndian
 const capLenOffset = bpf.EventHeaderSize - 4
 
 // decode fills e from a record and allocates nothing. It keeps nothing of raw,
-// except that e.Bytes lies in it.
+// except that e.Bytes lies in it. What e had before is taken to be of decode, too: its
+// large parts are cleared only if they were set.
 func (d *decoder) decode(raw []byte, e *events.Event) error {
 	if len(raw) < bpf.EventSize {
 		return fmt.Errorf("%w: %d bytes", errDecode, len(raw))
@@ -54,18 +55,11 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 			return fmt.Errorf("%w: %d bytes of a packet in a record of %d", errDecode, kept, len(raw))
 		}
 	}
-	*e = events.Event{
-		Time:    le.Uint64(raw[0:]),
-		Packet:  le.Uint64(raw[8:]),
-		Flow:    le.Uint64(raw[16:]),
-		Netns:   le.Uint32(raw[24:]),
-		Ifindex: le.Uint32(raw[28:]),
-		Hook:    events.HookID(hook),
-		Seq:     le.Uint16(raw[34:]),
-		CPU:     le.Uint16(raw[36:]),
-		Flags:   events.Flags(raw[38]),
-		Ext:     events.Ext(ext),
-	}
+	clean(e)
+	e.Time, e.Packet, e.Flow = le.Uint64(raw[0:]), le.Uint64(raw[8:]), le.Uint64(raw[16:])
+	e.Netns, e.Ifindex = le.Uint32(raw[24:]), le.Uint32(raw[28:])
+	e.Hook, e.Seq, e.CPU = events.HookID(hook), le.Uint16(raw[34:]), le.Uint16(raw[36:])
+	e.Flags, e.Ext = events.Flags(raw[38]), events.Ext(ext)
 	d.data(d.stations[hook], raw[40:64], e)
 	switch e.Ext {
 	case events.ExtHeader:
@@ -80,6 +74,26 @@ func (d *decoder) decode(raw []byte, e *events.Event) error {
 		decodeConntrack(raw[64:], &e.CT)
 	}
 	return nil
+}
+
+// clean clears what not every event sets: most of an Event, which few set all of.
+func clean(e *events.Event) {
+	switch e.Ext {
+	case events.ExtHeader:
+		e.Header = events.Header{}
+	case events.ExtConntrack:
+		e.CT = events.Conntrack{}
+	}
+	if e.Backend.IsValid() {
+		e.Backend = netip.AddrPort{}
+	}
+	if e.Bytes != nil {
+		e.Bytes = nil
+	}
+	e.Other, e.NFFamily, e.NFHook, e.NFMark = 0, 0, 0, 0
+	e.Reason, e.Location, e.Ret = 0, 0, 0
+	e.ICMPType, e.ICMPCode = 0, 0
+	e.Socket, e.Link = events.Socket{}, events.Link{}
 }
 
 // nfMarkRead is NF_MARK_READ of wire.h.
