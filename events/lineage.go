@@ -53,7 +53,10 @@ type builder struct {
 	metKeys    []uint64    // devices that the group met: namespace and ifindex
 	metDevices []metDevice // those devices
 	lastMet    int         // the one that was looked up last
-	stays      []stay      // of the run at hand
+	roots      []*packet
+	pieces     []run  // what runs returns
+	stays      []stay // of the run at hand
+	spare      spare  // what the traversal at hand is made in
 }
 
 // waysPerPacket bounds the work for a group by its size. Each packet is on
@@ -69,7 +72,7 @@ func (b *builder) group(g *group, evicted bool) {
 	if cap(b.room) > maxRoom {
 		b.room, b.headers = nil, nil
 	}
-	var roots []*packet
+	roots := b.roots[:0]
 	for _, p := range g.packets {
 		if len(p.steps) > 0 && (p.up == nil || len(p.up.steps) == 0) {
 			roots = append(roots, p)
@@ -89,6 +92,7 @@ func (b *builder) group(g *group, evicted bool) {
 	for _, root := range roots {
 		b.root(root, evicted)
 	}
+	b.roots = roots
 }
 
 // top is the packet at the head of the lineage, of those that were seen.
@@ -311,7 +315,7 @@ type run struct {
 // runs splits a way where it leaves and re-enters what is observed, and where it
 // is another packet's.
 func (b *builder) runs(hops []hop) []run {
-	var runs []run
+	runs := b.pieces[:0]
 	reused := b.reused(hops)
 	onWay := 0
 	for i := range hops {
@@ -347,6 +351,7 @@ func (b *builder) runs(hops []hop) []run {
 		runs = append(runs, r)
 		i = j
 	}
+	b.pieces = runs
 	return runs
 }
 

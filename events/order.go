@@ -18,6 +18,39 @@ type held struct {
 	after uint64   // a packet that it caused, to say how that ended; 0: none
 	ask   question // nil: nothing is to be asked
 	since uint64   // ns: when it was first asked and not answered; 0: not yet
+	hooks []HookVisit
+}
+
+// spare is what is used again of a traversal: those who are given one look at it and
+// let it go, tens of thousands a second.
+type spare struct {
+	t     *Traversal
+	hooks []HookVisit // of all its visits
+}
+
+// What is kept of them, at most; Advance gives out as many at once.
+const (
+	maxSpares     = maxAtOnce
+	maxSpareHooks = 256
+)
+
+// spare returns room for a traversal.
+func (s *Stitcher) spare() spare {
+	n := len(s.spares)
+	if n == 0 {
+		return spare{t: &Traversal{}}
+	}
+	last := s.spares[n-1]
+	s.spares = s.spares[:n-1]
+	return last
+}
+
+// give hands a traversal to who wants them.
+func (h *held) give(s *Stitcher) {
+	s.out(h.t)
+	if s.cfg.Reuse && len(s.spares) < maxSpares && cap(h.hooks) <= maxSpareHooks {
+		s.spares = append(s.spares, spare{h.t, h.hooks})
+	}
 }
 
 // maxHeld bounds the traversals held back.
@@ -86,7 +119,7 @@ func (s *Stitcher) release(n, most int, force bool) (more bool) {
 			continue
 		}
 		s.links.fill(h.t)
-		s.out(h.t)
+		h.give(s)
 		given++
 	}
 	rest := kept + copy(s.held[kept:], s.held[i:])

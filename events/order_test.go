@@ -4,6 +4,7 @@ package events
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -179,4 +180,36 @@ func TestHoldIsBounded(t *testing.T) {
 		t.Errorf("%d given out, want %d", n, 3*maxHeld)
 	}
 	checkEmpty(t, s)
+}
+
+// TestReuseTraversals: what is given out says the same, whether or not its memory is used again.
+func TestReuseTraversals(t *testing.T) {
+	l := newLab()
+	all := goldenRun(t, l)
+	for _, e := range endings {
+		all = append(all, l.script(t).add(e.script).events...)
+	}
+	said := func(reuse bool) string {
+		var b strings.Builder
+		r := &JSONRenderer{W: &b}
+		// Nothing is held back for long, so that much is used again.
+		c := Config{Hooks: l.hooks, Names: l, HasFunctions: true, Reuse: reuse, Settle: 1, Window: 1, Idle: 1, Hold: 1}
+		s := NewStitcher(c, func(tr *Traversal) {
+			if err := r.Render(tr); err != nil {
+				t.Fatal(err)
+			}
+		})
+		for i := range all {
+			s.Add(&all[i])
+			s.Advance(all[i].Time)
+		}
+		s.Flush()
+		if reuse == (len(s.spares) == 0) {
+			t.Errorf("%d traversals are kept for reuse", len(s.spares))
+		}
+		return b.String()
+	}
+	if again, want := said(true), said(false); again != want || want == "" {
+		t.Errorf("with reuse:\n%s\nwithout:\n%s", again, want)
+	}
 }

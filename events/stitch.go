@@ -23,6 +23,10 @@ type Config struct {
 	// only devices, namespaces and drops are known, and nothing is claimed
 	// about sockets and IP.
 	HasFunctions bool
+	// Reuse says that whoever is given a Traversal is done with it when he returns: the
+	// largest parts of it, itself, its Visits and their Hooks, become those of a later
+	// one. Texts, and all other slices, may be kept.
+	Reuse bool
 
 	Settle time.Duration // silence after which an ended packet is given out; 0: 100 ms
 	Window time.Duration // how long a gap in Seq is waited for; 0: 250 ms
@@ -98,6 +102,7 @@ type Stitcher struct {
 	freePackets    []*packet
 	freeGroups     []*group
 	held           []held // finished, by the time of their beginning
+	spares         []spare
 	links          links
 	segments       sentSegments
 	translations   translations
@@ -109,7 +114,8 @@ type Stitcher struct {
 
 // NewStitcher returns a Stitcher that hands each traversal to out, once, from
 // within Add, Advance or Flush, in the order in which their packets began as
-// far as Config.Hold allows. The traversal belongs to out from then on.
+// far as Config.Hold allows. The traversal belongs to out from then on, but see
+// Config.Reuse.
 func NewStitcher(c Config, out func(*Traversal)) *Stitcher {
 	if c.Settle <= 0 {
 		c.Settle = defaultSettle

@@ -22,8 +22,10 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	if index > 0 {
 		id = mix(id + uint64(index)) //nolint:gosec // a small count
 	}
-	t := &Traversal{
-		Time: b.s.cfg.Wall(r.hops[0].time), ID: hexID(id), Direction: directionRequest,
+	b.spare = b.s.spare()
+	t := b.spare.t
+	*t = Traversal{
+		Visits: t.Visits, Time: b.s.cfg.Wall(r.hops[0].time), ID: hexID(id), Direction: directionRequest,
 		Verdict: e.verdict, Where: e.where, Reason: e.reason, KernelReason: e.kernelReason, Location: e.location,
 		Causes: []string{}, NAT: []NAT{}, Lost: r.lost,
 	}
@@ -53,7 +55,7 @@ func (b *builder) traversal(root *packet, r run, index int, evicted bool) {
 	if hairpin != nil && e.ask == nil {
 		e.ask = hairpin
 	}
-	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, after: b.effect, ask: e.ask})
+	b.s.holdBack(held{t: t, start: r.hops[0].time, until: root.group.last + b.s.hold, after: b.effect, ask: e.ask, hooks: b.spare.hooks})
 }
 
 // outcome judges a run by itself.

@@ -23,7 +23,7 @@ func stays(all []stay, hops []hop) []stay {
 func (b *builder) visits(r *run, e *ending) []Visit {
 	b.stays = stays(b.stays[:0], r.hops)
 	all := b.stays
-	visits := make([]Visit, 0, len(all))
+	visits := slices.Grow(b.spare.t.Visits[:0], len(all))
 	start := r.hops[0].time
 	hooks := b.hookVisits(r.hops, start)
 	for k, st := range all {
@@ -285,10 +285,11 @@ func dataLink(visits []Visit) []string {
 
 // hookVisits lists the events of a run.
 func (b *builder) hookVisits(hops []hop, start uint64) []HookVisit {
-	list := make([]HookVisit, len(hops))
+	list := slices.Grow(b.spare.hooks[:0], len(hops))[:len(hops)]
+	b.spare.hooks = list
 	for i := range hops {
 		h, v := &hops[i], &list[i]
-		v.Hook, v.NS, v.Detail, v.Station = b.s.hookName(h.hook), since(start, h.time), b.detail(h), h.station
+		*v = HookVisit{Hook: b.s.hookName(h.hook), NS: since(start, h.time), Detail: b.detail(h), Station: h.station}
 		switch {
 		case h.ifindex == 0:
 		case i > 0 && h.ifindex == hops[i-1].ifindex && h.netns == hops[i-1].netns:

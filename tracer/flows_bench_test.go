@@ -70,7 +70,7 @@ const flowsPace = 2500
 // given out: what is left is the price of an event.
 func newManyFlows(tb testing.TB, flows uint64, selected bool) *manyFlows {
 	m := &manyFlows{flows: flows, d: every(), now: 1}
-	c := events.Config{HasFunctions: true, Node: "n1", Names: flowsNames{}}
+	c := events.Config{HasFunctions: true, Node: "n1", Names: flowsNames{}, Reuse: true}
 	for i, st := range m.d.stations {
 		c.Hooks = append(c.Hooks, events.Hook{ID: events.HookID(i), Name: "hook_" + st.String(), Station: st}) //nolint:gosec // few
 	}

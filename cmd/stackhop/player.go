@@ -21,6 +21,7 @@ import (
 type playing struct {
 	filter *pcapexpr.Expr // chooses packets anew; nil: all that were recorded
 	wires  bool           // events.Config.Wires
+	reuse  bool           // events.Config.Reuse: show keeps nothing
 	// marked, if there is one, gets the packets that filter chooses, and all are
 	// played: the rest of their way may be in another recording.
 	marked map[uint64]struct{}
@@ -96,7 +97,7 @@ func (p *player) part(f *part) error {
 	p.names.Names = r.Names()
 	if p.stitcher == nil {
 		cfg := f.config(r.Hooks(), &p.names)
-		cfg.Wires = p.wires
+		cfg.Wires, cfg.Reuse = p.wires, p.reuse
 		p.stitcher = events.NewStitcher(cfg, p.traversal)
 	}
 	p.before = f.meta.Part

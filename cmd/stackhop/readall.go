@@ -31,7 +31,7 @@ func (a *app) readAll(ctx context.Context, o *replayOptions, show func(*events.T
 		return show(t)
 	}
 	if len(o.sources) == 1 {
-		got, err := o.sources[0].replayTo(ctx, &playing{filter: o.filter, wires: o.wires}, wanted)
+		got, err := o.sources[0].replayTo(ctx, &playing{filter: o.filter, wires: o.wires, reuse: o.reuse}, wanted)
 		out.each = []*replayed{got}
 		return out, err
 	}

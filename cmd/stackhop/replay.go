@@ -45,6 +45,7 @@ type replayOptions struct {
 	filter       *pcapexpr.Expr // nil: all that was recorded
 	since, until time.Time      // zero: no bound
 	wires        bool           // events.Config.Wires, also for a single node
+	reuse        bool           // events.Config.Reuse, for a single node: nothing is kept of a traversal
 }
 
 // replayOptions looks into the files and reads the flags. What is not a file
@@ -146,6 +147,7 @@ func (a *app) replay(c *cli.Context) error {
 	ctx, stop := a.sys.interruptible(c.Context)
 	defer stop()
 	d := newDisplay(a.sys, newShowing(c), c.Int("count"))
+	o.reuse = true
 	result, err := a.readAll(ctx, o, func(t *events.Traversal) error {
 		full, err := d.show(ctx, t)
 		if full && err == nil {

@@ -67,7 +67,7 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		found := 0
-		_, err := sources[0].replayTo(context.Background(), &playing{}, func(*events.Traversal) error { found++; return nil })
+		_, err := sources[0].replayTo(context.Background(), &playing{reuse: true}, func(*events.Traversal) error { found++; return nil })
 		if err != nil || found == 0 {
 			b.Fatal(found, err)
 		}

@@ -44,6 +44,7 @@ func (a *app) report(c *cli.Context) error {
 		var read *readings
 		var readErr error
 		shown := 0
+		o.reuse = true
 		in := report.Input{
 			Title: c.String("title"),
 			Traversals: func(yield func(*events.Traversal) bool) {

@@ -69,6 +69,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	cfg := events.Config{
 		Hooks: tr.Table(), Names: names, Wall: tr.Wall,
 		Node: node, OnlyNode: o.onlyNode, HasFunctions: tr.HasFunctions(),
+		Reuse: true, // what is shown is written at once
 	}
 	if o.recording != nil {
 		if s.record, err = a.newRecorder(tr, o, &cfg); err != nil {
