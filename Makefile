@@ -68,7 +68,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage generate $(MAKE) -s check-generate || ok=1; \
 	scripts/stage lint $(MAKE) -s lint || ok=1; \
 	scripts/stage unit go test -json -race -timeout 20m -skip '^TestNativeChurn' ./... || ok=1; \
-	scripts/stage churn go test -json -timeout 15m -run '^TestNativeChurn' ./tracer || ok=1; \
+	scripts/stage churn go test -json -timeout 15m -run '^Test(NativeChurn|Cut$$)' ./tracer ./events/record || ok=1; \
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
@@ -98,7 +98,7 @@ test-unit: ## What needs no root, with the race detector
 	go test -race -skip '^TestNative' ./...
 
 test-native: ## What traces real packets in this kernel (root)
-	go test -timeout 15m -run '^TestNative' ./tracer
+	go test -timeout 15m -run '^TestNative' ./tracer ./cmd/stackhop
 
 fmt: ## Format the Go sources
 	gofmt -w bpf cmd events kube scripts tracer

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -154,9 +155,26 @@ func (w *jsonLine) traversal(t *Traversal, why *Explanation) {
 	w.name("lost")
 	w.b = strconv.AppendInt(w.b, int64(t.Lost), 10)
 	if len(t.LostInRun) > 0 {
-		w.rare("lost_in_run", t.LostInRun)
+		w.counts("lost_in_run", t.LostInRun)
 	}
 	w.b = append(w.b, '}', '\n')
+}
+
+// counts writes a map in the order of its keys. In an overload every traversal has one.
+func (w *jsonLine) counts(name string, of map[string]uint64) {
+	w.name(name)
+	w.b = append(w.b, '{')
+	var room [16]string
+	keys := room[:0]
+	for key := range of {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		w.name(key)
+		w.b = strconv.AppendUint(w.b, of[key], 10)
+	}
+	w.b = append(w.b, '}')
 }
 
 func (w *jsonLine) endpoint(name string, e *Endpoint) {

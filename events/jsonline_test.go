@@ -54,6 +54,8 @@ func fill(v reflect.Value, n *int) {
 		v.SetUint(uint64(*n) % 256) //nolint:gosec // a few hundred
 	case v.CanInt():
 		v.SetInt(-int64(*n))
+	case v.Type() == reflect.TypeFor[map[string]uint64]():
+		v.Set(reflect.ValueOf(map[string]uint64{"ring": uint64(*n), "decode": 1, "shed": 2})) //nolint:gosec // a few hundred
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem(), n)

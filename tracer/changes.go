@@ -43,7 +43,7 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-services.C:
-			if now := loadedModules(); now != modules {
+			if now := loadedModules(); now != modules && !t.frozen() {
 				modules = now
 				t.followModules(now)
 			}

@@ -29,6 +29,7 @@ const (
 	// cleanerEnv marks the process as a cleaner and says what it is to clean.
 	cleanerEnv    = "STACKHOP_CLEANER"
 	cleanerTC     = "tc"
+	cleanerTCAll  = "tc-all" // with all capabilities
 	cleanerDetach = "detach"
 	// filterName and filterPriority tell our filters from those of others.
 	filterName     = "stackhop"
@@ -47,8 +48,13 @@ type cleaner struct {
 	handle uint32 // of our filters: this process, so that two runs do not meet
 }
 
-func startCleaner() (*cleaner, error) {
-	cmd := cleanerCommand(cleanerTC)
+// startCleaner starts one that drops what it does not need, unless all is kept.
+func startCleaner(keep KeepCaps) (*cleaner, error) {
+	what := cleanerTC
+	if keep == KeepAll {
+		what = cleanerTCAll
+	}
+	cmd := cleanerCommand(what)
 	cmd.Stderr = os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -242,6 +248,12 @@ func RunCleaner() int {
 	complain := func(err error) {
 		fmt.Fprintf(os.Stderr, "stackhop tc cleaner: %v\n", err)
 		status = 1
+	}
+	if os.Getenv(cleanerEnv) == cleanerTC {
+		if err := dropPrivilege(setOf(KeptByCleaner, &Later{}), kernelThreads{}); err != nil {
+			complain(err)
+			return status // nothing is attached without an answer
+		}
 	}
 	targets, err := readTargets(os.Stdin, os.Stdout)
 	if err != nil {

@@ -65,6 +65,12 @@ type Config struct {
 	// Warn receives conditions that do not stop the run, once each; nil drops
 	// them.
 	Warn func(string)
+	// Keep is what DropPrivilege leaves; empty means KeepAll. With KeepNone the
+	// node is taken to be as it was when that was called: no devices, namespaces,
+	// processes, modules and services are looked for any more, and no rules read.
+	Keep KeepCaps
+	// Later is for what KeepLate keeps more.
+	Later Later
 	// Poll is how often rings are looked at when nothing wakes the reader;
 	// 0 means 40 ms.
 	Poll time.Duration
@@ -124,6 +130,12 @@ func (c *Config) validate() error {
 	}
 	if c.MaxPackets < 1 || c.MaxPackets > 1<<22 {
 		return fmt.Errorf("%w: %d packets to follow at one time", ErrConfig, c.MaxPackets)
+	}
+	if c.Keep == "" {
+		c.Keep = KeepAll
+	}
+	if c.Keep != KeepLate && c.Keep != KeepNone && c.Keep != KeepAll {
+		return fmt.Errorf("%w: unknown set of capabilities %q", ErrConfig, c.Keep)
 	}
 	if c.Poll == 0 {
 		c.Poll = 40 * time.Millisecond

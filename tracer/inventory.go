@@ -33,6 +33,10 @@ type inventory struct {
 	// has none.
 	netfilterDrop uint32
 
+	// unknown is called for an event of a namespace or device that is not known, where
+	// nothing is looked for any more; nil: everything is.
+	unknown func()
+
 	now  atomic.Pointer[snapshot]
 	wake chan struct{} // an event showed something unknown
 	news chan struct{} // the kernel told of a change
@@ -124,9 +128,18 @@ func (inv *inventory) notice(e *events.Event) {
 		inv.rules.dropped(e.Netns, e.Time)
 	}
 	s := inv.now.Load()
-	if _, ok := s.namespaces[e.Netns]; !ok && e.Netns != 0 {
-		inv.refreshSoon()
-	} else if _, ok := s.devices[deviceKey{e.Netns, e.Ifindex}]; !ok && e.Ifindex != 0 {
+	_, ok := s.namespaces[e.Netns]
+	ok = ok || e.Netns == 0
+	if ok && e.Ifindex != 0 {
+		_, ok = s.devices[deviceKey{e.Netns, e.Ifindex}]
+	}
+	if inv.unknown != nil {
+		if !ok {
+			inv.unknown()
+		}
+		return
+	}
+	if !ok {
 		inv.refreshSoon()
 	}
 	if inode := e.Socket.Inode; inode != 0 {

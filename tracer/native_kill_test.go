@@ -209,7 +209,7 @@ func TestNativeCleaner(t *testing.T) {
 		})
 		return have
 	}
-	cl, err := startCleaner()
+	cl, err := startCleaner(KeepAll)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestNativeCleanersSideBySide(t *testing.T) {
 	for round := range 20 {
 		var runs errgroup.Group
 		for run := range 4 {
-			cl, err := startCleaner()
+			cl, err := startCleaner(KeepAll)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +273,7 @@ func TestNativeCleanerKeepsOthers(t *testing.T) {
 		f.Name, f.Priority, f.Fd = "somebody", 1, prog.FD()
 		return errors.Join(netlink.QdiscAdd(q), netlink.FilterAdd(f))
 	})
-	cl, err := startCleaner()
+	cl, err := startCleaner(KeepAll)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -244,7 +244,8 @@ type process struct {
 	pid  uint32
 }
 
-// findProcesses looks through all processes for the owners of sockets.
+// findProcesses looks through all processes for the owners of sockets; nil: of all
+// sockets, up to maxProcesses.
 func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 	found := map[uint32]process{}
 	entries, _ := os.ReadDir("/proc")
@@ -264,7 +265,7 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 			if err != nil {
 				continue
 			}
-			if _, ok := inodes[uint32(n)]; ok {
+			if _, ok := inodes[uint32(n)]; ok || inodes == nil {
 				comm, err := os.ReadFile(dir + "/comm")
 				if err != nil {
 					continue // it has ended meanwhile
@@ -272,7 +273,7 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 				found[uint32(n)] = process{comm: strings.TrimSuffix(string(comm), "\n"), pid: uint32(pid)}
 			}
 		}
-		if len(found) == len(inodes) {
+		if inodes != nil && len(found) == len(inodes) || len(found) >= maxProcesses {
 			break
 		}
 	}

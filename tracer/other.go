@@ -68,6 +68,9 @@ func (*Tracer) Stats() Stats { return Stats{} }
 // Attached is empty here.
 func (*Tracer) Attached() []HookStatus { return nil }
 
+// DropPrivilege has nothing to drop.
+func (*Tracer) DropPrivilege() error { return errNeedsLinux }
+
 // Close has nothing to detach.
 func (*Tracer) Close() error { return nil }
 

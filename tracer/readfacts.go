@@ -22,6 +22,10 @@ import (
 // named in the answer. It may be called from any goroutine until Close.
 func (t *Tracer) Facts(f FactsFilter) Facts {
 	var out Facts
+	if t.frozen() {
+		out.miss("settings, IPVS services and conntrack entries: %v", errFrozen)
+		return out
+	}
 	paths := t.names.now.Load().paths
 	haveIPVS := t.kernel.has("ip_vs_schedule")
 	for _, inode := range f.Netns {

@@ -74,7 +74,7 @@ func (t *Tracer) startTC() <-chan struct{} {
 	if !haveTCX(a.ingress.prog) {
 		a.how = "clsact"
 		var err error
-		if a.cleaner, err = startCleaner(); err != nil {
+		if a.cleaner, err = startCleaner(t.cfg.Keep); err != nil {
 			a.ingress.absentTC(err)
 			a.egress.absentTC(err)
 			return nil // attachHooks warns of what is absent
@@ -103,7 +103,7 @@ func (t *Tracer) awaitTC(first <-chan struct{}) {
 	}
 	devices := len(t.names.now.Load().devices)
 	var patience <-chan time.Time
-	if devices > fewDevices {
+	if devices > fewDevices && t.cfg.Keep != KeepNone { // which could not attach to any later
 		patience = time.After(tcPatience)
 	}
 	select {

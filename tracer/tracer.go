@@ -58,6 +58,11 @@ func New(cfg Config) (*Tracer, error) {
 	if err := checkPrivilege(); err != nil {
 		return nil, err
 	}
+	if cfg.Keep != KeepAll {
+		if err := checkThreads(); err != nil {
+			return nil, err
+		}
+	}
 	k, err := startKernel()
 	if err != nil {
 		return nil, err
@@ -250,14 +255,16 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	wg.Go(func() { t.links.follow(background, func() { tell(t.names.news) }) })
-	wg.Go(func() { t.names.watch(background) })
-	wg.Go(func() { t.names.watchProcesses(background) })
+	if !t.frozen() {
+		wg.Go(func() { t.links.follow(background, func() { tell(t.names.news) }) })
+		wg.Go(func() { t.names.watch(background) })
+		wg.Go(func() { t.names.watchProcesses(background) })
+		wg.Go(func() { t.followDevices(background) })
+	}
 	wg.Go(func() {
 		t.names.virtuals.watch(background, func(netns uint32) string { return t.names.now.Load().paths[netns] })
 	})
 	wg.Go(func() { t.names.rules.watch(background) })
-	wg.Go(func() { t.followDevices(background) })
 	wg.Go(func() { t.followChanges(background) })
 	wg.Go(func() { t.followPackets(background) })
 

@@ -75,7 +75,7 @@ func (t *Tracer) updateVia() error {
 
 // findVia is updateVia for whoever holds t.update.
 func (t *Tracer) findVia() error {
-	if t.cfg.Select == nil {
+	if t.cfg.Select == nil || t.frozen() {
 		return nil
 	}
 	if _, ok := t.kernel.symbols.Load().find("ip_vs_schedule"); !ok {

@@ -26,8 +26,18 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata/cli")
 
-// TestMain gives all outputs one time zone.
+// toolEnv makes this binary the tool.
+const toolEnv = "STACKHOP_TEST_TOOL"
+
+// TestMain gives all outputs one time zone. It lets the test binary play the processes
+// that tests start.
 func TestMain(m *testing.M) {
+	if isLauncher() {
+		os.Exit(runLauncher())
+	}
+	if os.Getenv(toolEnv) != "" {
+		os.Exit(run(newSystem(), os.Args))
+	}
 	time.Local = time.UTC
 	os.Exit(m.Run())
 }
@@ -50,6 +60,8 @@ type fakeTracer struct {
 	// updateSets is called for UpdateSets; nil: nobody wants to know.
 	updateSets func()
 	updateErr  error
+	dropErr    error         // of DropPrivilege
+	dropped    int           // how often it was called
 	now        atomic.Uint64 // of the last tick, in ns
 	closed     int
 }
@@ -104,6 +116,10 @@ func (f *fakeTracer) UpdateSets() error {
 	}
 	return f.updateErr
 }
+func (f *fakeTracer) DropPrivilege() error {
+	f.dropped++
+	return f.dropErr
+}
 func (f *fakeTracer) Close() error { f.closed++; return nil }
 
 // world is a system for tests.
@@ -153,6 +169,7 @@ func newWorldOf(t testing.TB, c *events.Capture) *world {
 		hostname: func() (string, error) { return "host", nil }, kernelRelease: func() string { return "6.12.0-test" },
 		bootID: func() (string, error) { return "5ca1ab1e-0000-4000-8000-000000000001", nil },
 		own:    func(*os.File) error { return nil }, ownConnections: func() []events.Tuple { return nil },
+		gives: func() bool { return false }, foreign: func(string) (bool, bool) { return false, false },
 		signals: func() (<-chan os.Signal, func()) { return w.signals, func() {} },
 		exit:    func(code int) { w.exited <- code },
 		newTracer: func(cfg tracer.Config) (liveTracer, error) {

@@ -51,6 +51,7 @@ func liveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
 		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file (without one: this host's name) alone, as if this ran on it"},
 		&cli.StringFlag{Name: "hooks", Category: running, Value: string(tracer.HooksAll), Usage: "`SET` of hooks: all, or tracepoints on kernels that refuse function hooks (no IPVS, conntrack, netfilter, IP and sockets then)"},
+		keepFlag(running),
 		&cli.StringFlag{Name: "ready-file", Category: running, Usage: "write `PATH` once everything is attached"},
 	}...)
 }

@@ -86,6 +86,14 @@ NAMES:
    {"netns":[{"name":"n1","kind":"node"},{"name":"centos","kind":"pod","node":"n1","pod":"default/centos"}],
     "addresses":[{"ip":"192.168.13.23","service":"default/nginx1"},{"ip":"172.23.96.23","pod":"default/centos"}]}
 
+PRIVILEGE:
+   Once everything is attached, capabilities are given up on all threads. --keep-caps late keeps CAP_NET_ADMIN,
+   CAP_NET_RAW, CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYSLOG, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, for devices,
+   namespaces, modules, rules and processes that come later; CAP_KILL with COMMAND; and for files that are made later
+   (--ring, --ready-file) CAP_CHOWN under sudo, CAP_DAC_OVERRIDE and CAP_FOWNER in another user's directory. With none
+   the node is taken to be as it was at the start, and rules are not read; below Linux 5.19 CAP_BPF stays. COMMAND has
+   what you have.
+
 EXIT STATUS:
    0 done, 1 wrong usage or system error. With --exit-status also 2 events were lost, 3 a traversal was terminated,
    4 nothing matched; the smallest of them that holds.
@@ -104,7 +112,7 @@ const recordHelp = commandHead + `   # for the ticket: one client and one servic
    # while a command runs, and shown as well
    {{.HelpName}} -w n1.hop --print --to :80 -- curl -s http://8.219.164.113/
 ` + commandTail + `
-   Targets, filters, COMMAND and the names file are those of trace.
+   Targets, filters, COMMAND, the names file and --keep-caps are those of trace.
 
 WHAT IS IN THE FILE:
    Events with the packets' headers (payload only with --snaplen), names of namespaces, devices, processes, pods,

@@ -4,9 +4,13 @@ package main
 
 import (
 	"os/exec"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/tracer"
 )
 
 func TestHelp(t *testing.T) {
@@ -36,6 +40,23 @@ func TestHelp(t *testing.T) {
 			w := newWorld(t)
 			w.golden(t, run(w.sys, args), args)
 		})
+	}
+}
+
+// TestHelpOfCapabilities: the help text has all that are kept, and no other.
+func TestHelpOfCapabilities(t *testing.T) {
+	var want []string
+	for _, c := range tracer.Kept {
+		want = append(want, c.Name)
+	}
+	got := regexp.MustCompile(`CAP_[A-Z_]+`).FindAllString(traceHelp, -1)
+	if i := slices.Index(got, "CAP_BPF"); i >= 0 && slices.Contains(got[i+1:], "CAP_BPF") { // what none keeps
+		got = slices.Delete(got, i, i+1)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

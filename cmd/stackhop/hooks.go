@@ -33,6 +33,7 @@ func (a *app) hooksCommand() *cli.Command {
 			boolFlag("count", "", "count how often each hook fires, for all packets of the machine"),
 			&cli.DurationFlag{Name: "for", DefaultText: "5s, or until COMMAND ends", Usage: "count for a `TIME`"},
 			&cli.StringFlag{Name: "hooks", Value: string(tracer.HooksAll), Usage: "count in the `SET`: all or tracepoints"},
+			keepFlag(""),
 			outputFlag("", "table", "json"),
 		},
 		Action: a.plainAction(true, a.hooks),
@@ -41,8 +42,8 @@ func (a *app) hooksCommand() *cli.Command {
 
 func (a *app) hooks(c *cli.Context) error {
 	if !c.Bool("count") {
-		if a.command != nil || c.IsSet("for") || c.IsSet("hooks") {
-			return errors.New("--for, --hooks and -- COMMAND are for hooks --count")
+		if a.command != nil || c.IsSet("for") || c.IsSet("hooks") || c.IsSet("keep-caps") {
+			return errors.New("--for, --hooks, --keep-caps and -- COMMAND are for hooks --count")
 		}
 		table, err := a.sys.hookTable()
 		if err != nil {
@@ -70,10 +71,14 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 	} else if b.limit == 0 {
 		b.limit = countTime
 	}
-	tr, err := a.attach(tracer.Config{
-		Select: pcapexpr.None(), Count: true, Hooks: tracer.HookSet(c.String("hooks")),
+	cfg := tracer.Config{
+		Select: pcapexpr.None(), Count: true, Hooks: tracer.HookSet(c.String("hooks")), Later: tracer.Later{Command: b.child != nil},
 		Warn: func(text string) { a.say("warning: %s", text) },
-	})
+	}
+	if err := readKeep(c, &cfg); err != nil {
+		return nil, err
+	}
+	tr, err := a.attach(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +96,13 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 		stitcher: events.NewStitcher(events.Config{}, func(*events.Traversal) {}),
 	}
 	defer s.display.close(ctx, 0)
+	if err := a.dropPrivilege(tr, &cfg, b.child); err != nil {
+		return nil, err
+	}
 	a.announce(tr, "counting", &b)
 	err = tr.Run(ctx, s)
 	if s.child != nil {
-		s.child.stop()
+		err = errors.Join(err, s.child.stop())
 	}
 	return tr.Attached(), errors.Join(s.err, err)
 }

@@ -70,6 +70,9 @@ func (a *app) liveOptions(c *cli.Context) (_ *liveOptions, err error) {
 	if o.config.Hooks != tracer.HooksAll && o.config.Hooks != tracer.HooksTracepoints {
 		return nil, fmt.Errorf("--hooks %s: there are all and tracepoints", events.Safe(c.String("hooks")))
 	}
+	if err := readKeep(c, &o.config); err != nil {
+		return nil, err
+	}
 	o.config.Warn = func(text string) { a.say("warning: %s", text) }
 
 	names, err := readNames(c.String("names"), &o.config)

@@ -43,12 +43,37 @@ func kernelRelease() string {
 	return strings.TrimSpace(string(data))
 }
 
+// sudoUser is who called us through sudo.
+func sudoUser() (uid, gid int, ok bool) {
+	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, err2 := strconv.Atoi(os.Getenv("SUDO_GID"))
+	return uid, gid, os.Geteuid() == 0 && err1 == nil && err2 == nil
+}
+
+// givesFiles says whether ownFile does anything that takes a capability.
+func givesFiles() bool {
+	uid, gid, ok := sudoUser()
+	return ok && (uid != os.Geteuid() || gid != os.Getegid())
+}
+
+// foreignDir says whether files cannot be made in a directory by its owner's right, and
+// whether those of other users cannot be removed there. One that is not there is not
+// foreign: that is told elsewhere.
+func foreignDir(dir string) (foreign, sticky bool) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return false, false
+	}
+	const mayMake = unix.S_IWUSR | unix.S_IXUSR
+	own := int(st.Uid) == os.Geteuid()
+	return !own || st.Mode&mayMake != mayMake, !own && st.Mode&unix.S_ISVTX != 0
+}
+
 // ownFile gives a file to the user who called us through sudo, who is the one
 // that sends it.
 func ownFile(f *os.File) error {
-	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))
-	gid, err2 := strconv.Atoi(os.Getenv("SUDO_GID"))
-	if os.Geteuid() != 0 || err1 != nil || err2 != nil {
+	uid, gid, ok := sudoUser()
+	if !ok {
 		return nil
 	}
 	if err := f.Chown(uid, gid); err != nil {

@@ -21,6 +21,8 @@ func netnsAddrs(string) ([]netip.Addr, error)     { return nil, errNotLinux }
 func netnsNames() []string                        { return nil }
 func ownConnections() []events.Tuple              { return nil }
 func ownFile(*os.File) error                      { return nil }
+func givesFiles() bool                            { return false }
+func foreignDir(string) (foreign, sticky bool)    { return false, false }
 func kernelRelease() string                       { return "" }
 
 // isTerminal is good enough to choose colours: the other character devices do

@@ -21,6 +21,9 @@ func main() {
 	if tracer.IsCleaner() {
 		os.Exit(tracer.RunCleaner())
 	}
+	if isLauncher() {
+		os.Exit(runLauncher())
+	}
 	// On a thread of its own a goroutine costs a switch each time that it waits.
 	status := make(chan int)
 	go func() { status <- run(newSystem(), os.Args) }()

@@ -6,18 +6,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/record"
 	"github.com/stackhop/stackhop/tracer"
 )
 
 // live observes the kernel until something ends it.
 func (a *app) live(ctx context.Context, o *liveOptions) error {
-	tr, err := a.attach(o.config)
+	var tr liveTracer
+	err := a.keepForLater(o)
+	if err == nil {
+		tr, err = a.attach(o.config)
+	}
 	if err != nil {
 		return errors.Join(err, o.capture.discard())
 	}
@@ -80,6 +86,9 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	if s.record != nil {
 		s.record.stitcher = s.stitcher
 	}
+	if err := a.dropPrivilege(tr, &o.config, s.child); err != nil {
+		return nil, errors.Join(err, s.abandon(ctx))
+	}
 	a.announce(tr, "following packets", &o.bounds)
 	if !tr.HasFunctions() {
 		a.say("tracepoints only: IPVS, conntrack, netfilter, IP and sockets are not observed, and nothing is claimed about them")
@@ -92,7 +101,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	cancel()
 	following.Wait()
 	if s.child != nil {
-		s.child.stop()
+		err = errors.Join(err, s.child.stop())
 	}
 	unwritten := s.display.close(interruptible, outputPatience)
 	result := &outcome{shown: s.display.shown, unwritten: unwritten}
@@ -109,6 +118,21 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 		a.say("COMMAND: %v", s.child.err)
 	}
 	return result, errors.Join(s.err, err, o.capture.write(tr, a.sys.kernelRelease(), strings.Join(a.command, " ")))
+}
+
+// abandon ends a session before it has begun, and removes what it has made.
+func (s *session) abandon(ctx context.Context) error {
+	s.display.close(ctx, 0)
+	err := s.capture.discard()
+	if s.record == nil {
+		return err
+	}
+	files := s.record.Files()
+	err = errors.Join(err, s.record.Close(&record.End{Reason: "privilege could not be dropped"}))
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
+	}
+	return err
 }
 
 // slowAttach is the time after which somebody may wonder what is going on.

@@ -33,6 +33,7 @@ type liveTracer interface {
 	Devices() map[uint32][]uint32
 	Facts(f tracer.FactsFilter) tracer.Facts
 	UpdateSets() error
+	DropPrivilege() error
 	Close() error
 }
 
@@ -49,6 +50,10 @@ type system struct {
 	terminal, errTerminal bool
 	// own gives a new file to who called us through sudo.
 	own func(*os.File) error
+	// gives says whether own would give it to another user, foreign whether a
+	// directory is another user's, and whether its users may remove only their own files.
+	gives   func() bool
+	foreign func(dir string) (foreign, sticky bool)
 	// ownConnections are those that what is shown may go out through.
 	ownConnections func() []events.Tuple
 	// signals delivers the signals that end a run, until stop is called.
@@ -73,7 +78,7 @@ func newSystem() *system {
 	return &system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
-		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile, ownConnections: ownConnections,
+		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile, gives: givesFiles, foreign: foreignDir, ownConnections: ownConnections,
 		signals: notifySignals, exit: os.Exit,
 		newTracer: newTracer, newCluster: newCluster, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,

@@ -27,6 +27,7 @@ func TestUsageErrors(t *testing.T) {
 		"flag of wrong type":    {"trace", "--for", "soon", "tcp"},
 		"output":                {"trace", "-o", "jsno", "tcp"},
 		"hook set":              {"trace", "--hooks", "some", "tcp"},
+		"keep caps":             {"trace", "--keep-caps", "some", "tcp"},
 		"for nothing":           {"trace", "--for", "0s", "tcp"},
 		"count nothing":         {"trace", "--count", "0", "tcp"},
 		"sample nothing":        {"trace", "--sample", "1/0", "tcp"},

@@ -104,7 +104,12 @@ func TestCut(t *testing.T) {
 	for range 1000 {
 		cuts = append(cuts, all[1].at+rnd.IntN(len(data)-all[1].at))
 	}
-	for _, at := range cuts {
+	every := 1
+	if underRace { // which takes ten times as long
+		every = 16
+	}
+	for i := 0; i < len(cuts); i += every {
+		at := cuts[i]
 		whole, end := 0, fileHeader
 		for _, b := range all {
 			if b.at+b.size <= at {

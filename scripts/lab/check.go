@@ -33,6 +33,7 @@ var checks = []check{
 	// Behind what compares the kernel with how it was: these load modules.
 	{"topology", false, (*checker).topology},
 	{"rules", false, (*checker).rules},
+	{"privileges", false, (*checker).privileges},
 	// The last: it leaves a kernel that lets nothing be traced.
 	{"refused", true, (*checker).refused},
 }
