@@ -8,14 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/stackhop/stackhop/bpf"
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
 // followed is how many packets the kernel side takes for being under way.
@@ -117,5 +122,37 @@ func expectWhole(t *testing.T, r *run, c *cluster, n int) {
 		if len(tr.Visits) != 3 || tr.Lost != 0 || tr.Verdict != events.Incomplete {
 			t.Errorf("%d visits, %d lost, %s: %s", len(tr.Visits), tr.Lost, tr.Verdict, tr.Summary)
 		}
+	}
+}
+
+// TestNativeForgetUnprivileged: a packet can be forgotten by who has dropped all
+// capabilities. In a process of its own: the library finds out once in a process whether
+// programs can be run.
+func TestNativeForgetUnprivileged(t *testing.T) {
+	needRoot(t)
+	const alone = "STACKHOP_TEST_ALONE"
+	if os.Getenv(alone) == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), alone+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	tr, err := New(Config{Select: pcapexpr.None(), Hooks: HooksTracepoints})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	err = onThread(func() error {
+		hdr, none := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{}
+		if err := unix.Capset(&hdr, &none[0]); err != nil {
+			return err
+		}
+		_, err := tr.forget.Run(&ebpf.RunOptions{Context: [3]uint64{}})
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

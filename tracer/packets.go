@@ -86,6 +86,11 @@ func (t *Tracer) loadForget() error {
 	if err == nil {
 		t.forget, err = t.loader.make(spec)
 	}
+	if err == nil {
+		// Once for nothing: the library finds out here whether programs can be run,
+		// by loading one, which it may not any more when privilege is dropped.
+		_, err = t.forget.Run(&ebpf.RunOptions{Context: [3]uint64{}})
+	}
 	if err != nil {
 		return fmt.Errorf("load %s: %w", bpf.ProgForget, err)
 	}
