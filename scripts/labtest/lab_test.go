@@ -49,8 +49,8 @@ type result struct {
 }
 
 // longest are the checks that take minutes, and where make test has time for them:
-// privileges where bpf() needs one, instructions where the verifier looks at most.
-var longest = map[string]string{"privileges": "5.10", "refused": "6.1", "modules": "6.12", "losses": "6.18", "instructions": "7"}
+// privileges where bpf() needs one.
+var longest = map[string]string{"privileges": "5.10", "refused": "6.1", "modules": "6.12", "losses": "7"}
 
 func TestKernels(t *testing.T) {
 	bin, test := build(t), tracerTest(t)
