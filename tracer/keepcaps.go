@@ -38,8 +38,10 @@ type Capability struct {
 	Why  string
 }
 
-// Kept are the capabilities that a run keeps with KeepLate. Each was taken away in
-// turn to see what breaks.
+// Kept are the capabilities that a run keeps with KeepLate. What
+// breaks was seen by taking each away, but of CAP_BPF and CAP_PERFMON, which loading a
+// program takes. CAP_NET_BROADCAST is not among them: of a socket that hears of devices
+// the kernel asks who opened it (file_ns_capable in do_one_broadcast).
 var Kept = []Capability{
 	{Name: "CAP_NET_ADMIN", bit: 12, Why: "tc programs on devices that come later (below 6.6); rules, by nft, iptables-save and ipset; IPVS's table; conntrack entries"},
 	{Name: "CAP_NET_RAW", bit: 13, Why: "rules, by iptables-legacy-save, which opens a raw socket"},

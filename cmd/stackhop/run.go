@@ -114,7 +114,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 	if outErr := s.display.err(); outErr != nil {
 		err = errors.Join(fmt.Errorf("write to standard output: %w", outErr), err)
 	}
-	if s.child != nil && s.child.cmd.ProcessState != nil && s.child.err != nil {
+	if s.child != nil && s.child.ended() && s.child.err != nil {
 		a.say("COMMAND: %v", s.child.err)
 	}
 	return result, errors.Join(s.err, err, o.capture.write(tr, a.sys.kernelRelease(), strings.Join(a.command, " ")))

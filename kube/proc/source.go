@@ -113,7 +113,11 @@ func (s *Source) update(pods map[string]*kube.Pod) {
 	}
 	for uid, p := range pods {
 		slices.Sort(p.Containers)
-		if old := s.known[uid]; old == nil || old.Netns != p.Netns || !slices.Equal(old.Containers, p.Containers) {
+		old := s.known[uid]
+		if old != nil && p.Netns == 0 {
+			p.Netns = old.Netns // it cannot be looked at: the process is ending, or privilege was dropped
+		}
+		if old == nil || old.Netns != p.Netns || !slices.Equal(old.Containers, p.Containers) {
 			s.store.PutPod(kube.FromProc, p)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,7 +105,14 @@ func TestSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recorder{}
 		s := New(root, store)
-		s.netnsOf = netnsTable(map[uint32]uint32{1: 5, 10: 6, 11: 6, 12: 6, 13: 7})
+		var blind atomic.Bool
+		table := netnsTable(map[uint32]uint32{1: 5, 10: 6, 11: 6, 12: 6, 13: 7})
+		s.netnsOf = func(pid uint32) (uint32, error) {
+			if blind.Load() {
+				return 0, os.ErrPermission
+			}
+			return table(pid)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { s.Run(ctx) })
@@ -135,7 +143,14 @@ func TestSource(t *testing.T) {
 		synctest.Wait()
 		store.want(t, "delete 2 0c", "put 2 7d netns 6 containers 3f")
 
+		blind.Store(true) // as when privilege was dropped
+		inPod(13, uidB, idB)
+		time.Sleep(scanEvery)
+		synctest.Wait()
+		store.want(t, "put 2 7d netns 6 containers 3f,b0")
+
 		exit(12)
+		exit(13)
 		time.Sleep(scanEvery)
 		synctest.Wait()
 		store.want(t, "delete 2 7d") // and still Current

@@ -30,6 +30,7 @@ var (
 	only    = flag.String("checks", "", "the checks to run (default: all)")
 	limit   = flag.Int("limit", 1800, "seconds that one machine may take")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
+	spread  = flag.Bool("spread", false, "the checks that take longest on one kernel each, see longest")
 	update  = flag.Bool("update", false, "rewrite the lists in testdata/kernels/SERIES")
 )
 
@@ -47,11 +48,19 @@ type result struct {
 	Facts   []string `json:"facts"`
 }
 
+// longest are the checks that take minutes, and where make test has time for them:
+// privileges where bpf() needs one, instructions where the verifier looks at most.
+var longest = map[string]string{"privileges": "5.10", "refused": "6.1", "modules": "6.12", "losses": "6.18", "instructions": "7"}
+
 func TestKernels(t *testing.T) {
 	bin, test := build(t), tracerTest(t)
-	all := checks(t, bin)
-	onKernels(t, func(t *testing.T, series string) *machine { return boot(t, bin, series, all, "-f", test) }, func(t *testing.T, _ string, m *machine) {
-		for _, name := range all {
+	of := func(series string) []string {
+		return slices.DeleteFunc(checks(t, bin), func(name string) bool {
+			return *spread && longest[name] != "" && longest[name] != series
+		})
+	}
+	onKernels(t, func(t *testing.T, series string) *machine { return boot(t, bin, series, of(series), "-f", test) }, func(t *testing.T, series string, m *machine) {
+		for _, name := range of(series) {
 			t.Run(name, func(t *testing.T) { m.check(t, name) })
 		}
 	})

@@ -71,7 +71,7 @@ var Items = []Item{
 		[]string{"events/pcapng.TestCaptures", "events/pcapng.TestCase7", "lab:recordings"}, "unit, lab", "tshark reads 3 dropped, 2 accepted, 59 delivered", ""},
 	{27, "After start the capabilities are the documented set, on all threads; counters stay readable; dropping fails closed", Shown,
 		[]string{"cmd/stackhop.TestNativePrivilege", "cmd/stackhop.TestNativePrivilegeStays", "cmd/stackhop.TestDropFails", "tracer.TestDropPrivilege", "tracer.TestDropPrivilegeFailsClosed", "tracer.TestKeptIsDocumented", "lab:privileges"},
-		"native, unit, lab", "late: 0xc400283004 on 5.10, 6.12 and natively; none: 0, on 5.10 CAP_BPF alone; 5.10's watcher: 0x281000", ""},
+		"native, unit, lab", "late: 0xc400283004 on 5 kernels and natively; none: 0, on 5.10 CAP_BPF alone; the watcher of 5.10 and 6.1: 0x281000", ""},
 	{28, "New files are 0600 whatever the umask, of who called sudo, and never made through a link", Shown,
 		[]string{"cmd/stackhop.TestFilesOwner", "cmd/stackhop.TestLinksInTheWay", "events/record.TestFileMode", "events/record.TestInTheWay", "cmd/stackhop.TestMadeFiles"}, "unit (root)", "11 files of 8 kinds, 3 of them parts of a ring", ""},
 	{29, "Names with ESC, newline, BEL, bidi, invalid UTF-8, 4 KiB: harmless in every output", Shown,
