@@ -50,56 +50,58 @@ static __always_inline u32 sets_of(const struct target *t)
 	return sets ? *sets : 0;
 }
 
-/* read_port finds an end's port where the expression finds it (pcapexpr, "Meaning"). */
-static __always_inline int read_port(u64 start, u32 valid, u32 destination, __be16 *port)
+/* read_ports finds ports where the expression finds them (pcapexpr, "Meaning"). */
+static __always_inline int read_ports(const struct sel_input *in, u64 start, __be16 *ports)
 {
-	u32 off = sizeof(struct ipv6);
-	u8 l3[10] = {}; /* as far as IPv4's protocol */
-	u8 proto;
+	const union l3 *l3 = (const void *)in->hdr;
+	u32 off = sizeof(l3->v6);
+	u8 proto = l3->v6.next;
 
-	if (bpf_probe_read_kernel(l3, sizeof(l3), (void *)start))
-		return -1;
-	proto = l3[6];
-	if (l3[0] >> 4 == 4) {
-		off = (l3[0] & 15) * 4;
-		proto = l3[9];
-		if (off < sizeof(struct ipv4) || l3[6] & (IP_OFFSET_MASK >> 8) || l3[7])
+	if (l3->v4.vihl >> 4 == 4) {
+		off = (l3->v4.vihl & 15) * 4;
+		proto = l3->v4.proto;
+		if (off < sizeof(l3->v4) || l3->v4.frag & bpf_htons(IP_OFFSET_MASK))
 			return -1;
 	}
 	if (proto != PROTO_TCP && proto != PROTO_UDP && proto != PROTO_SCTP)
 		return -1;
-	if (off + 2 * sizeof(*port) > valid)
+	if (off + 2 * sizeof(*ports) > in->valid)
 		return -1;
-	return bpf_probe_read_kernel(port, sizeof(*port), (void *)(start + off + (destination ? sizeof(*port) : 0)));
+	return bpf_probe_read_kernel(ports, 2 * sizeof(*ports), (void *)(start + off));
 }
 
-/*
- * lookup_sets returns the sets of one end of a packet, the destination or the source.
- * start: of the network header, of which valid bytes can be read. Plain numbers, as
- * for admit(): with each way that leads here looked at anew, 6.1's verifier took more
- * than 100,000 instructions for a program.
- */
-__noinline u32 lookup_sets(u64 start, u32 valid, u32 family, u32 destination)
+/* lookup_sets tells the sets of a packet whose ends may be in some. A function
+ * of its own, for its stack. start: of the network header. */
+static __noinline void lookup_sets(struct sel_input *in, u64 start)
 {
-	struct target end = { .family = family };
-	u32 sets;
-	int err;
+	const union l3 *l3 = (const void *)in->hdr;
+	struct target src = {}, dst = {};
+	__be16 ports[2];
+	u32 from, to;
 
-	if (family == 4) {
-		const struct ipv4 *ip = (const void *)start;
-
-		err = valid < sizeof(*ip) || bpf_probe_read_kernel(end.addr, sizeof(ip->src), destination ? &ip->dst : &ip->src);
+	if (l3->v4.vihl >> 4 == 4) {
+		if (in->valid < sizeof(l3->v4))
+			return;
+		src.family = dst.family = 4;
+		src.addr[0] = l3->v4.src;
+		dst.addr[0] = l3->v4.dst;
 	} else {
-		const struct ipv6 *ip = (const void *)start;
-
-		err = valid < sizeof(*ip) || bpf_probe_read_kernel(end.addr, sizeof(ip->src), destination ? ip->dst : ip->src);
+		if (in->valid < sizeof(l3->v6))
+			return;
+		src.family = dst.family = 6;
+		__builtin_memcpy(src.addr, l3->v6.src, sizeof(src.addr));
+		__builtin_memcpy(dst.addr, l3->v6.dst, sizeof(dst.addr));
 	}
-	if (err)
-		return 0;
-	sets = sets_of(&end);
-	if (sets & TARGET_PORTS && !read_port(start, valid, destination, &end.port))
-		sets |= sets_of(&end);
-	return sets;
+	from = sets_of(&src);
+	to = sets_of(&dst);
+	if ((from | to) & TARGET_PORTS && !read_ports(in, start, ports)) {
+		src.port = ports[0];
+		dst.port = ports[1];
+		from |= from & TARGET_PORTS ? sets_of(&src) : 0;
+		to |= to & TARGET_PORTS ? sets_of(&dst) : 0;
+	}
+	in->src_sets = from;
+	in->dst_sets = to;
 }
 
 /* find_sets fills src_sets and dst_sets, which must be zero. */
@@ -121,10 +123,8 @@ static __always_inline void find_sets(struct sel_input *in, u64 start)
 	default:
 		return;
 	}
-	if (!maybe_target(src) && !maybe_target(dst))
-		return;
-	in->src_sets = lookup_sets(start, in->valid, l3->v4.vihl >> 4, false);
-	in->dst_sets = lookup_sets(start, in->valid, l3->v4.vihl >> 4, true);
+	if (maybe_target(src) || maybe_target(dst))
+		lookup_sets(in, start);
 }
 
 #endif
