@@ -32,6 +32,9 @@ const toolEnv = "STACKHOP_TEST_TOOL"
 // TestMain gives all outputs one time zone. It lets the test binary play the processes
 // that tests start.
 func TestMain(m *testing.M) {
+	if tracer.IsCleaner() {
+		os.Exit(tracer.RunCleaner())
+	}
 	if isLauncher() {
 		os.Exit(runLauncher())
 	}
