@@ -68,26 +68,41 @@ static __always_inline bool is_encapsulated(u64 skb)
 	return BPF_CORE_READ_BITFIELD_PROBED(b, encapsulation);
 }
 
+/*
+ * may_begin says whether a packet with that hash may be followed, and counts it if not.
+ * Plain numbers, as for admit().
+ */
+__noinline int may_begin(u64 key)
+{
+	struct shed *set = shed[key & ((1 << SHED_BITS) - 1)], *oldest = set;
+	enum stat why = STAT_SHED;
+
+#pragma unroll
+	for (int i = 0; i < SHED_WAYS; i++) {
+		if (set[i].key == key)
+			return false;
+		if (set[i].at < oldest->at)
+			oldest = &set[i];
+	}
+	if (!within_rate())
+		why = STAT_RATE;
+	else if (!crowded())
+		return true;
+	count(why);
+	oldest->key = key;
+	oldest->at = bpf_ktime_get_ns();
+	return false;
+}
+
 /* begin starts to follow an skb that the selection wants. */
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
 					    const struct selected *sel)
 {
-	u64 invariant = invariant_of(s, h), key = mix(invariant, skb);
-	u64 *slot = &shed[key & ((1 << SHED_BITS) - 1)];
+	u64 invariant = invariant_of(s, h);
 	struct packet *p;
 
-	if (*slot == key)
+	if (!may_begin(mix(invariant, skb)))
 		return 0;
-	if (!within_rate()) {
-		count(STAT_RATE);
-		*slot = key;
-		return 0;
-	}
-	if (crowded()) {
-		count(STAT_SHED);
-		*slot = key;
-		return 0;
-	}
 	p = begin_life(skb);
 	if (!p)
 		return 0;

@@ -122,12 +122,17 @@ u32 tracked[1 << TRACKED_BITS] = {};
 /*
  * Which packets were shed, by a hash of the skb's address and of what stays of its
  * headers, so that no later hook takes one for a packet that begins there. Not in
- * sh_packets: it would fill with those whose end no hook tells. One that another takes
- * the place of may be counted twice, or be seen from its middle, as incomplete; one that
- * has the hash of the last one at its address is not counted.
+ * sh_packets: it would fill with those whose end no hook tells. In a set the one that was
+ * shed first makes room: only with five on their way in one set is a packet counted twice,
+ * or seen from its middle. One that has the hash of the last one at its address is not
+ * counted.
  */
-#define SHED_BITS 14
-u64 shed[1 << SHED_BITS] = {};
+#define SHED_BITS 12
+#define SHED_WAYS 4
+struct shed {
+	u64 key;
+	u64 at; /* ns */
+} shed[1 << SHED_BITS][SHED_WAYS] = {};
 
 /* One followed skb. Only the CPU that holds the skb writes here. */
 struct packet {

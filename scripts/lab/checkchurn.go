@@ -289,8 +289,9 @@ func (b *book) enter(t *events.Traversal, reply bool) {
 	}
 	b.delivered[side(reply)]++
 	if b.run.proto == "tcp" {
-		// What was sent again although it had arrived is discarded by the socket.
-		if strings.Contains(t.TCPFlags, "P") && !slices.ContainsFunc(t.Notes, discarded) {
+		// What was sent again although it had arrived is discarded by the socket. A segment
+		// need not be pushed: a full window cuts one in two.
+		if !strings.ContainsAny(t.TCPFlags, "SR") && !slices.ContainsFunc(t.Notes, discarded) {
 			b.bytes[packetKey{flow, reply, 0}] += int64(t.Length) - ipTCP
 		}
 		return
