@@ -30,6 +30,7 @@ var checks = []check{
 	{"hooks", true, (*checker).hooks},
 	{"losses", true, (*checker).losses},
 	{"leftovers", true, (*checker).leftovers},
+	{"ends", true, (*checker).violentEnds},
 	// Behind what compares the kernel with how it was: these load modules.
 	{"topology", false, (*checker).topology},
 	{"rules", false, (*checker).rules},

@@ -148,9 +148,6 @@ func (c *checker) leftovers() error {
 	if err := c.clean("SIGTERM"); err != nil {
 		return err
 	}
-	if err := c.violentEnds(); err != nil {
-		return err
-	}
 	return c.killAtRandom(attach)
 }
 

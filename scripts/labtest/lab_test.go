@@ -50,7 +50,7 @@ type result struct {
 
 // longest are the checks that take minutes, and where make test has time for them:
 // privileges where bpf() needs one.
-var longest = map[string]string{"privileges": "5.10", "refused": "6.1", "modules": "6.12", "losses": "7"}
+var longest = map[string]string{"privileges": "5.10", "refused": "6.1", "modules": "6.12", "ends": "6.12", "losses": "7"}
 
 func TestKernels(t *testing.T) {
 	bin, test := build(t), tracerTest(t)
