@@ -80,7 +80,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 test-repeat: setup ## The unit tests 50 times and the lab's three times (REPEAT=50 REPEAT_LAB=3 KERNELS='5.10 7')
 	go test -count=$(REPEAT) -timeout 12h -failfast -skip '^TestNative' ./...
 	for i in $$(seq $(REPEAT_LAB)); do \
-		go test -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
+		go test -tags lab -count=1 -timeout 120m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700 -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
 	done
 
 # Losses of all kernels' captures, ten million events, 200 starts,
@@ -118,7 +118,7 @@ else
 endif
 
 test-lab: ## The lab's checks alone, on all kernels
-	go test -tags lab -count=1 -timeout 60m -v -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest
+	go test -tags lab -count=1 -timeout 120m -v -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700
 
 test-verdicts: ## Every failure, on all kernels: the matrix of findings; healthy traffic, which has none; tunnels
 	go test -tags lab -count=1 -timeout 90m -v ./scripts/labtest -run 'Test(Verdicts|Healthy|VXLAN|Nested)' -matrix $(CURDIR)/testdata/kernels/verdicts.md
