@@ -49,9 +49,10 @@ type result struct {
 }
 
 // longest are checks that take minutes, and where make test has time for them. 5.10 has
-// clsact instead of TCX, and bpf() needs a capability there.
+// clsact instead of TCX, and bpf() needs a capability there. ends failed once on 6.12
+// (the kernel had not counted the kill) and is make test-lab's alone.
 var longest = map[string][]string{
-	"privileges": {"5.10"}, "refused": {"6.1"}, "modules": {"6.12"}, "ends": {"6.12"}, "losses": {"7"},
+	"privileges": {"5.10"}, "refused": {"6.1"}, "modules": {"6.12"}, "ends": nil, "losses": {"7"},
 	"leftovers": {"5.10", "7"}, "selections": {"5.10", "6.12"}, "only-node": {"6.12"},
 }
 

@@ -31,7 +31,7 @@ var Items = []Item{
 		[]string{"scripts/lab.TestBenchTable"}, "lab", "make bench measures it", "a test with the bound"},
 	{10, "Its own output over the network is not traced in a loop", Shown,
 		[]string{"cmd/stackhop.TestOwnConnections", "cmd/stackhop.TestOwnIsLeftOut"}, "unit", "--all into a TCP connection of the process above, 4 s, twice, by hand: 80 and 74 traversals of it before, 0 and 0 now", "kubectl exec, whose connection is the kubelet's: it is not known; a test of the whole tool"},
-	{11, "The kernel is as it was after every kind of end", Shown,
+	{11, "The kernel is as it was after every kind of end", Partly,
 		[]string{"lab:leftovers", "lab:ends", "tracer.TestNativeKilled", "tracer.TestNativeKilledAtRandomMoments", "tracer.TestNativeCloseLeavesNothing", "tracer.TestNativeCleaner"}, "lab, native",
 		"6.1, 6.12: 0 differences after a normal end, SIGINT, SIGTERM (13 to 19 s later, emulated), a crash of the runtime with an OOM kill of the cgroup beside it, and SIGKILL (0.5 s)", "2 s after a normal end with all function hooks, which a process of ours lets go of; with 5.10, 6.18 and 7 the crash and the OOM kill were not yet seen"},
 	{12, "200 start/stop cycles: file descriptors, kernel memory, goroutines return to start", Partly,
