@@ -78,7 +78,7 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 	if err := readKeep(c, &cfg); err != nil {
 		return nil, err
 	}
-	tr, err := a.attach(cfg)
+	tr, err := a.attach(cfg, false)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (a *app) live(ctx context.Context, o *liveOptions) error {
 	var tr liveTracer
 	err := a.keepForLater(o)
 	if err == nil {
-		tr, err = a.attach(o.config)
+		tr, err = a.attach(o.config, o.cluster != nil)
 	}
 	if err != nil {
 		return errors.Join(err, o.capture.discard())
@@ -138,11 +138,14 @@ func (s *session) abandon(ctx context.Context) error {
 // slowAttach is the time after which somebody may wonder what is going on.
 const slowAttach = time.Second
 
-// attach makes the tracer of a run.
-func (a *app) attach(c tracer.Config) (liveTracer, error) {
-	debug.SetGCPercent(min(attachPercent, gcPercent(liveHeap(make([]metrics.Sample, 1)))))
+// attach makes the tracer of a run, perhaps while the names of a cluster come.
+func (a *app) attach(c tracer.Config, names bool) (liveTracer, error) {
+	percent := attachPercent
+	if names {
+		percent = leastPercent
+	}
+	debug.SetGCPercent(min(percent, gcPercent(liveHeap(make([]metrics.Sample, 1)))))
 	defer debug.SetGCPercent(leastPercent)
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(attachLimit))
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	tr, err := a.sys.newTracer(c)
 	timer.Stop() // before what follows, which is not attaching and may take long on a busy machine

@@ -30,7 +30,7 @@ var (
 	only    = flag.String("checks", "", "the checks to run (default: all)")
 	limit   = flag.Int("limit", 1800, "seconds that one machine may take")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
-	spread  = flag.Bool("spread", false, "the checks that take longest on one or two kernels each, see longest")
+	spread  = flag.Bool("spread", false, "the checks that take longest on one kernel each, see longest")
 	update  = flag.Bool("update", false, "rewrite the lists in testdata/kernels/SERIES")
 )
 
@@ -48,12 +48,11 @@ type result struct {
 	Facts   []string `json:"facts"`
 }
 
-// longest are checks that take minutes, and where make test has time for them. 5.10 has
-// clsact instead of TCX, and bpf() needs a capability there. ends failed once on 6.12
+// longest are checks that take minutes, and where make test has time for them: bpf()
+// needs a capability on 5.10. ends failed once on 6.12
 // (the kernel had not counted the kill) and is make test-lab's alone.
 var longest = map[string][]string{
 	"privileges": {"5.10"}, "refused": {"6.1"}, "modules": {"6.12"}, "ends": nil, "losses": {"7"},
-	"leftovers": {"5.10", "7"}, "selections": {"5.10", "6.12"}, "only-node": {"6.12"},
 }
 
 func TestKernels(t *testing.T) {
