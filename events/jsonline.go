@@ -71,16 +71,21 @@ func (w *jsonLine) flagIf(name string, v bool) {
 	}
 }
 
-func (w *jsonLine) texts(name string, list []string) {
+// each writes a list, whose items one writes.
+func each[T any](w *jsonLine, name string, list []T, one func(*jsonLine, *T)) {
 	w.name(name)
 	w.b = append(w.b, '[')
-	for i, s := range list {
+	for i := range list {
 		if i > 0 {
 			w.b = append(w.b, ',')
 		}
-		w.b = appendJSONText(w.b, s)
+		one(w, &list[i])
 	}
 	w.b = append(w.b, ']')
+}
+
+func (w *jsonLine) texts(name string, list []string) {
+	each(w, name, list, func(w *jsonLine, s *string) { w.b = appendJSONText(w.b, *s) })
 }
 
 func (w *jsonLine) textsIf(name string, list []string) {
@@ -126,8 +131,8 @@ func (w *jsonLine) traversal(t *Traversal, why *Explanation) {
 	w.textIf("location", t.Location)
 	w.text("summary", t.Summary)
 	w.texts("data_link", t.DataLink)
-	w.visits(t.Visits)
-	w.nats(t.NAT)
+	each(w, "visits", t.Visits, (*jsonLine).visit)
+	each(w, "nat", t.NAT, (*jsonLine).nat)
 	if c := t.Conntrack; c != nil {
 		w.name("conntrack")
 		w.b = append(w.b, '{')
@@ -191,18 +196,6 @@ func (w *jsonLine) endpoint(name string, e *Endpoint) {
 	w.b = append(w.b, '}')
 }
 
-func (w *jsonLine) visits(list []Visit) {
-	w.name("visits")
-	w.b = append(w.b, '[')
-	for i := range list {
-		if i > 0 {
-			w.b = append(w.b, ',')
-		}
-		w.visit(&list[i])
-	}
-	w.b = append(w.b, ']')
-}
-
 func (w *jsonLine) visit(v *Visit) {
 	w.b = append(w.b, '{')
 	w.number("netns", uint64(v.Netns))
@@ -220,11 +213,11 @@ func (w *jsonLine) visit(v *Visit) {
 	w.flagIf("bridge_nf", v.BridgeNF)
 	w.texts("devices", v.Devices)
 	if len(v.NAT) > 0 {
-		w.nats(v.NAT)
+		each(w, "nat", v.NAT, (*jsonLine).nat)
 	}
 	w.number("start_ns", v.StartNS)
 	w.number("end_ns", v.EndNS)
-	w.hooks(v.Hooks)
+	each(w, "hooks", v.Hooks, (*jsonLine).hook)
 	w.b = append(w.b, '}')
 }
 
@@ -240,35 +233,14 @@ func (w *jsonLine) labels(l Labels) {
 	w.b = append(w.b, '}')
 }
 
-func (w *jsonLine) hooks(list []HookVisit) {
-	w.name("hooks")
-	w.b = append(w.b, '[')
-	for i := range list {
-		if i > 0 {
-			w.b = append(w.b, ',')
-		}
-		h := &list[i]
-		w.b = append(w.b, '{')
-		w.text("hook", h.Hook)
-		w.number("ns", h.NS)
-		w.textIf("device", h.Device)
-		w.textIf("detail", h.Detail)
-		w.flagIf("evidence", h.Evidence)
-		w.b = append(w.b, '}')
-	}
-	w.b = append(w.b, ']')
-}
-
-func (w *jsonLine) nats(list []NAT) {
-	w.name("nat")
-	w.b = append(w.b, '[')
-	for i := range list {
-		if i > 0 {
-			w.b = append(w.b, ',')
-		}
-		w.nat(&list[i])
-	}
-	w.b = append(w.b, ']')
+func (w *jsonLine) hook(h *HookVisit) {
+	w.b = append(w.b, '{')
+	w.text("hook", h.Hook)
+	w.number("ns", h.NS)
+	w.textIf("device", h.Device)
+	w.textIf("detail", h.Detail)
+	w.flagIf("evidence", h.Evidence)
+	w.b = append(w.b, '}')
 }
 
 func (w *jsonLine) nat(n *NAT) {
