@@ -54,7 +54,7 @@ func (c *checker) privileges() (err error) {
 	if _, err := c.rulesNow(); err != nil {
 		return err
 	}
-	if c.before, err = inventoryText(); err != nil {
+	if err := c.anew(); err != nil {
 		return err
 	}
 	none := uint64(0)

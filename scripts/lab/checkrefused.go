@@ -67,6 +67,9 @@ func (e *environment) trace(path string) (text []byte, status int, err error) {
 // and has attached nothing. After this check the kernel is locked down, and nothing
 // else can be traced.
 func (c *checker) refused() error {
+	if err := c.anew(); err != nil {
+		return err
+	}
 	// Elsewhere functions are hooked by trampolines, which need neither anyway: it is
 	// left out for its time.
 	if _, err := os.Stat("/sys/kernel/btf/ip_vs"); err != nil {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -169,18 +171,38 @@ func (c *checker) killAtRandom(attach time.Duration) error {
 // clean waits until the inventory is as it was before.
 func (c *checker) clean(after string) error {
 	start := time.Now()
+	if _, err := c.unwound(after, func(string) bool { return true }); err != nil {
+		return err
+	}
+	c.fact("after %s: nothing left after %.1f s", after, time.Since(start).Seconds())
+	return nil
+}
+
+// anew compares with how the kernel is now from here on: with the modules and settings
+// that checks need, but without what their tools had attached, which it may still be
+// letting go of.
+func (c *checker) anew() (err error) {
+	c.before, err = c.unwound("the checks before", func(line string) bool { return attached.MatchString(line) })
+	return err
+}
+
+// attached are the lines of an inventory about what tools attach.
+var attached = regexp.MustCompile(`^(new|gone): (bpf|pinned|tracefs|kprobe) |^(new|gone): netns \S+ (qdisc|filter|xdp) `)
+
+// unwound waits until an inventory has no line of a kind that it had not before.
+func (c *checker) unwound(after string, kind func(line string) bool) ([]string, error) {
+	start := time.Now()
 	for {
 		now, err := inventoryText()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		left := diff(c.before, now)
+		left := slices.DeleteFunc(diff(c.before, now), func(line string) bool { return !kind(line) })
 		if len(left) == 0 {
-			c.fact("after %s: nothing left after %.1f s", after, time.Since(start).Seconds())
-			return nil
+			return now, nil
 		}
 		if time.Since(start) > unwinding {
-			return fmt.Errorf("after %s, %v later:\n      %s", after, unwinding, strings.Join(left[:min(20, len(left))], "\n      "))
+			return nil, fmt.Errorf("after %s, %v later:\n      %s", after, unwinding, strings.Join(left[:min(20, len(left))], "\n      "))
 		}
 	}
 }
