@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stackhop/stackhop/tracer"
 )
 
 // A benchWay is one way to run the same traffic: a tracer beside it.
@@ -47,6 +49,15 @@ func toolWays(t tool, site benchSite) []benchWay {
 		trace(wayAll, selectAll),
 		{name: wayRecord, own: true, argv: slices.Concat([]string{t.path, "record", "-w", recordFile}, common, []string{selectAll})},
 	}
+}
+
+// drainWay is a reader that throws all events away, see drain.
+func drainWay(me string, site benchSite) benchWay {
+	hooks := tracer.HooksAll
+	if len(site.set) > 0 {
+		hooks = tracer.HooksTracepoints
+	}
+	return benchWay{name: wayThrown, ready: bpftraceReady, argv: []string{me, "drain", "-hooks", string(hooks), selectAll}}
 }
 
 // peerWay is a tracer that the user named.

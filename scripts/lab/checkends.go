@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -137,4 +138,21 @@ func addSettings(v *inventory) error {
 		}
 		return nil
 	})
+}
+
+// kernelWarning is the beginning of the last warning in the kernel's log, none without
+// one: what kernel/tainted=512 (TAINT_WARN) is because of.
+func kernelWarning() []string {
+	const readAll, size = 3, 1 << 18 // SYSLOG_ACTION_READ_ALL
+	text := make([]byte, size)
+	n, err := unix.Klogctl(readAll, text)
+	if err != nil {
+		return nil
+	}
+	i := bytes.LastIndex(text[:n], []byte("[ cut here ]"))
+	if i < 0 {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(text[i:n])), "\n")
+	return lines[1:min(len(lines), 30)]
 }

@@ -202,7 +202,8 @@ func (c *checker) unwound(after string, kind func(line string) bool) ([]string, 
 			return now, nil
 		}
 		if time.Since(start) > unwinding {
-			return nil, fmt.Errorf("after %s, %v later:\n      %s", after, unwinding, strings.Join(left[:min(20, len(left))], "\n      "))
+			left = append(left[:min(20, len(left))], kernelWarning()...)
+			return nil, fmt.Errorf("after %s, %v later:\n      %s", after, unwinding, strings.Join(left, "\n      "))
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stackhop/stackhop/tracer"
 )
 
 // commands are the program's verbs, in the order of the usage text.
@@ -53,6 +55,7 @@ var commands = []struct {
 	{"serve-proxy", "", func(args []string) error { return serveProxy(args[0]) }},
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
 	{"client", "", cmdClient},
+	{"drain", "", cmdDrain},
 	{"churn-session", "", cmdChurnSession},
 }
 
@@ -60,7 +63,12 @@ var commands = []struct {
 // the one by which /proc and other tools tell where a process is.
 func init() { runtime.LockOSThread() }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	if tracer.IsCleaner() { // of `lab drain`
+		os.Exit(tracer.RunCleaner())
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	if len(args) > 0 {

@@ -126,6 +126,7 @@ func targetTable(f *figures) string {
 const (
 	wayNothing, wayAll = "nothing selected", "everything selected"
 	wayRecord          = "record everything"
+	wayThrown          = "events thrown away"
 	loadKept, loadCalm = "request-response", "calm"
 	siteCluster        = "cluster"
 	sitePair           = "pair"
