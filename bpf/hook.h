@@ -70,38 +70,49 @@ static __always_inline bool is_encapsulated(u64 skb)
 
 /*
  * may_begin says whether a packet with that hash may be followed, and counts it if not.
- * Plain numbers, as for admit().
+ * made: the packet was made just now, and cannot be one that was shed. Plain numbers, as
+ * for admit().
  */
-__noinline int may_begin(u64 key)
+__noinline int may_begin(u64 key, u32 made)
 {
-	struct shed *set = shed[key & ((1 << SHED_BITS) - 1)], *oldest = set;
+	struct shed *set = shed[key & ((1 << SHED_BITS) - 1)];
+	u64 now = bpf_ktime_get_ns(), oldest = ~0ULL;
 	enum stat why = STAT_SHED;
 
+	/* The oldest is found as a number with its place in the lowest bits: up to 6.1 the
+	 * verifier looks at all that is behind a pointer once for each that it may be. */
 #pragma unroll
-	for (int i = 0; i < SHED_WAYS; i++) {
-		if (set[i].key == key)
-			return false;
-		if (set[i].at < oldest->at)
-			oldest = &set[i];
+	for (u64 i = 0; i < SHED_WAYS; i++) {
+		u64 at = set[i].at;
+
+		if (set[i].key == key) {
+			if (!made && now - at < SHED_KNOWN)
+				return false;
+			set[i].key = at = 0;
+		}
+		at = (at & ~(SHED_WAYS - 1ULL)) | i;
+		if (at < oldest)
+			oldest = at;
 	}
 	if (!within_rate())
 		why = STAT_RATE;
 	else if (!crowded())
 		return true;
 	count(why);
-	oldest->key = key;
-	oldest->at = bpf_ktime_get_ns();
+	set += oldest & (SHED_WAYS - 1);
+	set->key = key;
+	set->at = now;
 	return false;
 }
 
 /* begin starts to follow an skb that the selection wants. */
 static __always_inline struct packet *begin(u64 skb, const struct span *s, const struct headers *h,
-					    const struct selected *sel)
+					    const struct selected *sel, u32 made)
 {
 	u64 invariant = invariant_of(s, h);
 	struct packet *p;
 
-	if (!may_begin(mix(invariant, skb)))
+	if (!may_begin(mix(invariant, skb), made))
 		return 0;
 	p = begin_life(skb);
 	if (!p)
@@ -186,6 +197,7 @@ __noinline int admit(u64 skb, u32 how)
 	struct packet *p = find_life(skb);
 	struct headers h = {};
 	struct span s;
+	u32 made;
 
 	if (find_network(skb, how & HOW_AT_DATA, &s))
 		return -1;
@@ -193,7 +205,8 @@ __noinline int admit(u64 skb, u32 how)
 		innermost(&s);
 	if (parse(&s, &h))
 		return -1;
-	if (p && (prove_identity || (how & HOW_BEGINS && !came_in(skb))) && p->invariant != invariant_of(&s, &h) &&
+	made = how & HOW_BEGINS && !came_in(skb);
+	if (p && (prove_identity || made) && p->invariant != invariant_of(&s, &h) &&
 	    !is_encapsulated(skb)) {
 		count(STAT_REUSED);
 		end_life(skb);
@@ -202,7 +215,7 @@ __noinline int admit(u64 skb, u32 how)
 	if (!p) {
 		/* Not seen coming in: made here. The RST of a REJECT rule to a
 		 * bridged frame goes to its device past IP. */
-		if (!select_packet(&h, !(how & HOW_AT_DATA), &sel) || !begin(skb, &s, &h, &sel))
+		if (!select_packet(&h, !(how & HOW_AT_DATA), &sel) || !begin(skb, &s, &h, &sel, made))
 			return -1;
 		return EVENT_FIRST;
 	}

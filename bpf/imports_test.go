@@ -29,7 +29,7 @@ var layers = []struct {
 	{"tracer", []string{"bpf", "events"}, []string{"k8s.io/", "github.com/urfave/"}, nil},
 	{"kube", []string{"events"}, []string{"github.com/cilium/ebpf", "github.com/urfave/"}, nil},
 	{"cmd", []string{"tracer", "events", "kube"}, nil, nil},
-	{"scripts", []string{"events"}, []string{"k8s.io/"}, []string{"k8s.io/cri-api/"}},
+	{"scripts", []string{"events", "tracer"}, []string{"k8s.io/"}, []string{"k8s.io/cri-api/"}},
 }
 
 type listed struct {

@@ -17,6 +17,38 @@ struct {
 	__array(values, struct ring);
 } sh_rings SEC(".maps");
 
+static __always_inline void *this_ring(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&sh_rings, &cpu);
+}
+
+/*
+ * above_mark tells all CPUs where a ring has more in it than ring_mark. They read it for
+ * each packet that begins: written rarely, it stays in their caches. Not static, as
+ * admit(): up to 6.1 its ways multiply with all that is behind an event otherwise.
+ */
+__noinline int above_mark(void)
+{
+	void *ring = this_ring();
+	u64 now;
+
+	if (!ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= ring_mark)
+		return false;
+	now = bpf_ktime_get_ns();
+	if (crowded_until < now + CROWDED / 2)
+		crowded_until = now + CROWDED;
+	return true;
+}
+
+/* crowded says whether user space lags so far behind that another packet would cost
+ * those that are followed their events: better all of some than some of all. */
+static __always_inline bool crowded(void)
+{
+	return above_mark() || (crowded_until && bpf_ktime_get_ns() < crowded_until);
+}
+
 /*
  * The only place that reserves, and so the only one that loses: every event
  * that a followed packet should have made is counted in STAT_MATCHED, and in
@@ -24,18 +56,15 @@ struct {
  */
 static __always_inline void *reserve(u64 size)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	void *ring = bpf_map_lookup_elem(&sh_rings, &cpu);
+	void *ring = this_ring();
 	void *room = 0;
 
 	count(STAT_MATCHED);
 	if (rate)
 		budgets[this_cpu()].used++;
-	if (ring) {
-		if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_mark)
-			crowded_until = bpf_ktime_get_ns() + CROWDED;
+	above_mark();
+	if (ring)
 		room = bpf_ringbuf_reserve(ring, size, 0);
-	}
 	if (!room)
 		count(STAT_LOST_RING);
 	return room;

@@ -2,10 +2,10 @@
 
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The programs. Each serves several rows of the hook table (tracer/hooks.go),
- * which says how to attach it and where its arguments are: user space replaces
- * hook_args() and sets type and target, so no function's name stands here. The
- * section only tells the loader that this is a program.
+ * The programs. Each but forget serves several rows of the hook table
+ * (tracer/hooks.go), which says how to attach it and where its arguments are: user
+ * space replaces hook_args() and sets type and target, so no function's name stands
+ * here. The section only tells the loader that this is a program.
  */
 #include "hook.h"
 

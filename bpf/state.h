@@ -105,13 +105,6 @@ static __always_inline bool within_rate(void)
 	return b->used < rate;
 }
 
-/* crowded says whether user space lags so far behind that another packet would cost
- * those that are followed their events: better all of some than some of all. */
-static __always_inline bool crowded(void)
-{
-	return crowded_until && bpf_ktime_get_ns() < crowded_until;
-}
-
 /*
  * One counter for each hash value of an skb's address: zero means that no skb
  * with that hash is followed. This is all that most packets ever meet.
@@ -123,10 +116,13 @@ u32 tracked[1 << TRACKED_BITS] = {};
  * Which packets were shed, by a hash of the skb's address and of what stays of its
  * headers, so that no later hook takes one for a packet that begins there. Not in
  * sh_packets: it would fill with those whose end no hook tells. In a set the one that was
- * shed first makes room: only with five on their way in one set is a packet counted twice,
- * or seen from its middle. One that has the hash of the last one at its address is not
- * counted.
+ * shed first makes room, and two CPUs that do so at once choose the same: with five on
+ * their way in one set, or two shed there at once, a packet may be counted twice, or be
+ * seen from its middle. One that has the hash of another, shed at the same address less
+ * than SHED_KNOWN before, is neither followed nor counted, but at a sender's first hook:
+ * so may be what is forwarded and has nothing of its own in its headers (no IPv4 ID).
  */
+#define SHED_KNOWN 3500000000ULL /* ns; a packet may wait for a neighbour for 3 s */
 #define SHED_BITS 12
 #define SHED_WAYS 4
 struct shed {

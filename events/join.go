@@ -3,7 +3,6 @@
 package events
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,10 +24,11 @@ func Join(parts []*Traversal, at []time.Time) *Traversal {
 	j.Stacks, j.L3Stacks, j.Lost, j.Complete = 0, 0, 0, true
 	j.Visits, j.Packets, j.Out = nil, nil, last.Out
 	j.NAT, j.Causes = []NAT{}, []string{}
-	j.CausesText, j.Notes, j.NotObserved, j.LostInRun = nil, nil, nil, nil
+	j.CausesText, j.Notes, j.NotObserved = nil, nil, nil
 	for k, p := range parts {
 		j.add(p, uint64(max(at[k].Sub(first.Time), 0))) //nolint:gosec // not negative
 	}
+	j.LostInRun = lostInRuns(parts)
 	j.Src.supplement(&last.Src)
 	j.Dst.supplement(&last.Dst)
 	j.DataLink = dataLink(j.Visits)
@@ -42,9 +42,6 @@ func (t *Traversal) add(p *Traversal, later uint64) {
 	t.L3Stacks += p.L3Stacks
 	t.Lost += p.Lost
 	t.Complete = t.Complete && p.Complete
-	if len(p.LostInRun) > 0 {
-		t.LostInRun = sums(t.LostInRun, p.LostInRun)
-	}
 	for _, v := range p.Visits {
 		v.StartNS += later
 		v.EndNS += later
@@ -98,13 +95,22 @@ func laterNAT(nats []NAT, later uint64) []NAT {
 	return nats
 }
 
-// sums adds up two counts by stage, and leaves both as they are.
-func sums(a, b map[string]uint64) map[string]uint64 {
-	out := maps.Clone(b)
-	for stage, n := range a {
-		out[stage] += n
+// lostInRuns adds up what the runs had lost, by stage; nil: none. A node's run is one,
+// and what it had lost by its last part has that of those before in it.
+func lostInRuns(parts []*Traversal) (sum map[string]uint64) {
+	counted := map[[2]string]uint64{} // by node and stage
+	for _, p := range parts {
+		for stage, n := range p.LostInRun {
+			if sum == nil {
+				sum = map[string]uint64{}
+			}
+			key := [2]string{p.Node, stage}
+			more := n - min(n, counted[key])
+			sum[stage] += more
+			counted[key] += more
+		}
 	}
-	return out
+	return sum
 }
 
 func union(a, b []string) []string {

@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -43,11 +44,10 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-services.C:
-			if now := loadedModules(); now != modules && !t.frozen() {
-				modules = now
-				t.followModules(now)
+			if !t.frozen() {
+				modules, err = t.followModules(modules)
 			}
-			err = t.updateVia()
+			err = errors.Join(err, t.updateVia())
 		case <-flows.C:
 			err = t.sweepFlows(monotonic())
 		}

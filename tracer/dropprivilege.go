@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,8 @@ func (t *Tracer) DropPrivilege() error {
 	return dropPrivilege(keptSet(t.cfg.Keep, &t.cfg.Later, t.kernel.release), kernelThreads{})
 }
 
+const sysPtrace capSet = 1 << unix.CAP_SYS_PTRACE
+
 // threads are all of this process.
 type threads interface {
 	// prctl and capset make the system call on each of them.
@@ -53,6 +56,12 @@ func dropPrivilege(keep capSet, all threads) error {
 		return fmt.Errorf("%w: %w: %s", errDrop, err, dropWayOut)
 	}
 	had := before[os.Getpid()]
+	// Who lacks CAP_SYS_PTRACE may look into the namespaces and files of those processes
+	// that have no more capabilities: with fewer, pods would be out of sight that were
+	// seen, and the tracer out of its watcher's.
+	if keep&sysPtrace != 0 && had.permitted&sysPtrace == 0 {
+		keep = had.permitted
+	}
 	want := threadCaps{noNewPrivs: true, bounding: had.bounding}
 	want.permitted = keep & had.permitted
 	want.effective, want.inheritable, want.ambient = want.permitted, want.permitted, want.permitted
@@ -76,11 +85,24 @@ func dropPrivilege(keep capSet, all threads) error {
 			return fmt.Errorf("%w: %s: %w: %s", errDrop, step.what, err, dropWay(err))
 		}
 	}
-	after, err := all.capabilities()
+	for deadline := time.Now().Add(endingPatience); ; time.Sleep(endingPatience / 500) {
+		if err = allHave(want, all); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// endingPatience is how long a thread may be listed that has ended for package syscall:
+// each look into a namespace ends one.
+var endingPatience = time.Second
+
+// allHave makes sure of what all threads have.
+func allHave(want threadCaps, all threads) error {
+	now, err := all.capabilities()
 	if err != nil {
 		return fmt.Errorf("%w: %w: %s", errDrop, err, dropWayOut)
 	}
-	for tid, got := range after {
+	for tid, got := range now {
 		if got != want {
 			return fmt.Errorf("%w: thread %d has %v where it should have %v: %s", errDrop, tid, got, want, dropWayOut)
 		}

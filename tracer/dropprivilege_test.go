@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -134,11 +135,17 @@ func (f *fakeThreads) capset(hdr *unix.CapUserHeader, data *[2]unix.CapUserData)
 	})
 }
 
+// fails says whether a call of that form fails, and reads its number.
+func (f *fakeThreads) fails(form string, n *int) bool {
+	_, err := fmt.Sscanf(f.fail, form, n)
+	return err == nil
+}
+
 func (f *fakeThreads) capabilities() (map[int]threadCaps, error) {
 	if f.reads++; f.reads > 1 && f.spoil != nil {
 		f.spoil(f)
 	}
-	if f.fail == fmt.Sprintf("read %d", f.reads) {
+	if n := 0; f.fails("read %d", &n) && f.reads >= n {
 		return nil, errors.New("no proc here")
 	}
 	return f.caps, nil
@@ -157,6 +164,7 @@ func rootCaps() threadCaps {
 // had, who may not cut the bounding set with that as it was.
 func TestDropPrivilege(t *testing.T) {
 	few := capSet(1<<unix.CAP_BPF | 1<<unix.CAP_CHOWN)
+	const withPtrace = keepTwo | sysPtrace
 	for _, tt := range []struct {
 		name           string
 		had            threadCaps
@@ -169,6 +177,8 @@ func TestDropPrivilege(t *testing.T) {
 		{"setcap", threadCaps{effective: few, permitted: few, bounding: allCaps}, keepTwo, 1 << unix.CAP_BPF, allCaps},
 		{"container", threadCaps{effective: few | 1<<unix.CAP_SETPCAP, permitted: few | 1<<unix.CAP_SETPCAP, bounding: few | 1<<unix.CAP_SETPCAP}, keepTwo, 1 << unix.CAP_BPF, 1 << unix.CAP_BPF},
 		{"ambient", threadCaps{effective: few, permitted: few, inheritable: few, ambient: few, bounding: allCaps}, keepTwo, 1 << unix.CAP_BPF, allCaps},
+		{"root, with ptrace", rootCaps(), withPtrace, withPtrace, withPtrace},
+		{"no ptrace to keep", threadCaps{effective: few, permitted: few, bounding: allCaps}, withPtrace, few, allCaps},
 		{"nothing to begin with", threadCaps{bounding: allCaps}, keepTwo, 0, allCaps},
 	} {
 		f := newFakeThreads(tt.had)
@@ -184,9 +194,26 @@ func TestDropPrivilege(t *testing.T) {
 	}
 }
 
+// TestDropPrivilegeEnding: a thread that has ended already is waited for.
+func TestDropPrivilegeEnding(t *testing.T) {
+	f := newFakeThreads(rootCaps())
+	f.deaf = otherThread
+	f.spoil = func(f *fakeThreads) {
+		if f.reads == 4 {
+			delete(f.caps, otherThread)
+		}
+	}
+	if err := dropPrivilege(keepTwo, f); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDropPrivilegeFailsClosed: whatever fails, or does not do what it should, is an
 // error that says what it was and how to go on.
 func TestDropPrivilegeFailsClosed(t *testing.T) {
+	was := endingPatience
+	endingPatience = 10 * time.Millisecond
+	defer func() { endingPatience = was }()
 	f := newFakeThreads(rootCaps())
 	if err := dropPrivilege(keepTwo, f); err != nil {
 		t.Fatal(err)

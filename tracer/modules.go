@@ -5,7 +5,6 @@
 package tracer
 
 import (
-	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -46,25 +45,32 @@ func (h *hook) gone(loaded string) bool {
 
 // followModules takes note of modules that came and went: of their symbols, which
 // would name other functions by now, and of rows whose functions are there or have
-// gone.
-func (t *Tracer) followModules(loaded string) {
+// gone. It returns the modules that it knows of: after an error those of before, so
+// that it is tried again.
+func (t *Tracer) followModules(known string) (loaded string, err error) {
+	loaded = loadedModules()
+	if loaded == known {
+		return known, nil
+	}
 	symbols, err := readSymbols()
 	if err != nil {
-		t.cfg.Warn(err.Error())
-		return
+		return known, err
 	}
 	t.kernel.symbols.Store(symbols)
 	if t.cfg.Hooks == HooksAll {
-		t.attachNew(loaded)
+		err = t.attachNew(loaded)
 	}
+	if err != nil {
+		return known, err
+	}
+	return loaded, nil
 }
 
 // attachNew attaches rows whose function has appeared with a module, and lets go of
 // those whose function has vanished with one.
-func (t *Tracer) attachNew(loaded string) {
+func (t *Tracer) attachNew(loaded string) error {
 	if err := t.kernel.readTypes(); err != nil {
-		t.cfg.Warn(err.Error())
-		return
+		return err
 	}
 	defer t.kernel.dropTypes()
 	// Rows are attached as new hooks, which take the place of the absent ones
@@ -72,17 +78,15 @@ func (t *Tracer) attachNew(loaded string) {
 	// and who reads the table never sees one half attached.
 	var fresh []*hook
 	for _, h := range t.table() {
-		absent := h.how == "" && h.row.at != onTC && errors.Is(h.err, errAbsent)
-		if absent || h.gone(loaded) {
+		if h.how == "" && h.row.at != onTC || h.gone(loaded) {
 			fresh = append(fresh, &hook{row: h.row, id: h.id})
 		}
 	}
-	if err := t.loader.attachAll(fresh); err != nil {
-		t.cfg.Warn(err.Error())
-	}
+	err := t.loader.attachAll(fresh)
 	for _, h := range t.exchange(fresh) {
 		h.close()
 	}
+	return err
 }
 
 // exchange puts hooks into the table, and returns those that are to be closed.

@@ -127,6 +127,53 @@ func TestNativeFlowTable(t *testing.T) {
 	expectOnlyLost(t, s, "flow-table")
 }
 
+// A packet that was shed is remembered for a while, so that no later hook takes it for
+// one that begins there: not for good, or packets that have nothing of their own in their
+// headers (here no IPv4 ID, as all of IPv6) would never be followed at the same address.
+func TestNativeShedIsForgotten(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.pods[0], c.pods[1]
+	conn := c.openUDP(a)
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		err = errors.Join(err, raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func() {
+		if _, err := conn.WriteTo([]byte("always the same and more than that"), &net.UDPAddr{IP: b.addr.AsSlice(), Port: 4701}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var followed atomic.Uint64
+	const perSecond = 20 // one packet in a tenth of a second on each CPU
+	r := startRun(t, Config{Select: expression(t, "udp and dst "+b.addr.String()), Rate: perSecond}, func(e *events.Event) {
+		if e.Flags&events.FlagFirst != 0 {
+			followed.Add(1)
+		}
+	})
+	for range 500 { // which have some addresses, by turns
+		say()
+	}
+	slow := time.NewTicker(150 * time.Millisecond)
+	defer slow.Stop()
+	const want = 30
+	deadline := time.Now().Add(patience)
+	for run := 0; run < want; {
+		<-slow.C
+		before := followed.Load()
+		if say(); becomes(100*time.Millisecond, func() bool { return followed.Load() > before }) {
+			run++
+		} else if run = 0; time.Now().After(deadline) {
+			t.Fatalf("behind a burst not even %d packets of one in 150 ms are followed, of %d a second that may be", want, perSecond)
+		}
+	}
+	expectOnlyLost(t, r.stop(), "rate")
+}
+
 // openUDP opens a socket in a pod that sends to anybody.
 func (c *cluster) openUDP(p *pod) *net.UDPConn {
 	c.t.Helper()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -255,6 +256,10 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 			continue
 		}
 		dir := filepath.Join("/proc", e.Name())
+		comm := sync.OnceValues(func() (string, error) {
+			text, err := os.ReadFile(dir + "/comm")
+			return strings.TrimSuffix(string(text), "\n"), err
+		})
 		fds, _ := os.ReadDir(dir + "/fd")
 		for _, fd := range fds {
 			target, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
@@ -266,11 +271,11 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 				continue
 			}
 			if _, ok := inodes[uint32(n)]; ok || inodes == nil {
-				comm, err := os.ReadFile(dir + "/comm")
+				name, err := comm()
 				if err != nil {
 					continue // it has ended meanwhile
 				}
-				found[uint32(n)] = process{comm: strings.TrimSuffix(string(comm), "\n"), pid: uint32(pid)}
+				found[uint32(n)] = process{comm: name, pid: uint32(pid)}
 			}
 		}
 		if inodes != nil && len(found) == len(inodes) || len(found) >= maxProcesses {

@@ -317,7 +317,7 @@ func (t *Tracer) decoder() *decoder {
 	return d
 }
 
-// table is the hooks as they are now. attachNew replaces whole ones.
+// table is the hooks as they are now. exchange replaces whole ones.
 func (t *Tracer) table() []*hook {
 	t.mu.Lock()
 	defer t.mu.Unlock()

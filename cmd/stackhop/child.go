@@ -93,7 +93,11 @@ func (c *child) release() error {
 	err = errors.Join(err, c.word.Close())
 	c.word = nil // stop is for the command from now on
 	text, rerr := io.ReadAll(c.answer)
-	if err = errors.Join(err, rerr, c.answer.Close()); err != nil {
+	rerr = errors.Join(rerr, c.answer.Close())
+	if errors.Is(err, syscall.EPIPE) { // not to be taken for the end of who reads the output
+		err = errors.New("its launcher has ended")
+	}
+	if err = errors.Join(err, rerr); err != nil {
 		return fmt.Errorf("start COMMAND: %w", err)
 	}
 	if len(text) == 0 {
@@ -127,7 +131,7 @@ func (c *child) ended() bool {
 }
 
 // errNotOurs says that COMMAND could not be ended.
-var errNotOurs = errors.New("it goes on: it has become another user, whose processes cannot be ended without CAP_KILL (--keep-caps late keeps it)")
+var errNotOurs = errors.New("it goes on: it has become another user, whose processes cannot be ended without CAP_KILL (--keep-caps late keeps it, where there is one)")
 
 // stop ends the command if it still runs: politely, then not.
 func (c *child) stop() error {

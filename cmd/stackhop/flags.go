@@ -47,7 +47,7 @@ func liveFlags() []cli.Flag {
 		&cli.IntFlag{Name: "count", Category: ending, DefaultText: "no limit", Usage: "end after `N` traversals shown"},
 		&cli.StringFlag{Name: "sample", Category: bounding, DefaultText: "1/1", Usage: "follow only `1/N` of the connections, each whole"},
 		&cli.UintFlag{Name: "rate", Category: bounding, DefaultText: "no limit", Usage: "about `N` events a second: beyond it no further packet is followed for the rest of a tenth of a second; those are counted, the others sent whole"},
-		boolFlag("exit-status", ending, "exit with 2 if events were lost, 3 if a traversal was terminated, 4 if nothing matched"),
+		boolFlag("exit-status", ending, "exit with 2 if events were lost or packets shed for want of room, 3 if a traversal was terminated, 4 if nothing matched"),
 		&cli.StringFlag{Name: "names", Category: naming, Usage: "names for namespaces and addresses, from `FILE`"},
 		&cli.StringFlag{Name: "only-node", Category: naming, Usage: "observe the node `NAME` of the names file (without one: this host's name) alone, as if this ran on it"},
 		&cli.StringFlag{Name: "hooks", Category: running, Value: string(tracer.HooksAll), Usage: "`SET` of hooks: all, or tracepoints on kernels that refuse function hooks (no IPVS, conntrack, netfilter, IP and sockets then)"},

@@ -95,8 +95,8 @@ PRIVILEGE:
    what you have.
 
 EXIT STATUS:
-   0 done, 1 wrong usage or system error. With --exit-status also 2 events were lost, 3 a traversal was terminated,
-   4 nothing matched; the smallest of them that holds.
+   0 done, 1 wrong usage or system error. With --exit-status also 2 events were lost or packets shed for want of room,
+   3 a traversal was terminated, 4 nothing matched; the smallest of them that holds.
 `
 
 const recordHelp = commandHead + `   # for the ticket: one client and one service, until Ctrl-C

@@ -52,10 +52,10 @@ func (a *app) hooks(c *cli.Context) error {
 		return writeHooks(a.sys.stdout, table, c.String("output"), false)
 	}
 	table, err := a.countHooks(c)
-	if err != nil {
-		return err
+	if table != nil { // what was counted is shown, also if something failed at the end
+		err = errors.Join(err, writeHooks(a.sys.stdout, table, c.String("output"), true))
 	}
-	return writeHooks(a.sys.stdout, table, c.String("output"), true)
+	return err
 }
 
 // countHooks attaches everything, and follows nothing.

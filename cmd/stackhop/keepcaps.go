@@ -38,10 +38,6 @@ func (a *app) keepForLater(o *liveOptions) error {
 	later := &o.config.Later
 	later.Command = o.bounds.child != nil
 	look := func(path string) {
-		// A pipe, or what a shell has open, is there to be written to.
-		if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-			return
-		}
 		foreign, sticky := a.sys.foreign(filepath.Dir(path))
 		later.Give = later.Give || a.sys.gives()
 		later.Foreign, later.Sticky = later.Foreign || foreign, later.Sticky || sticky
@@ -50,7 +46,8 @@ func (a *app) keepForLater(o *liveOptions) error {
 		look(o.recording.files.Path)
 	}
 	sticky := later.Sticky
-	if o.bounds.readyFile != "" {
+	// A pipe, or what a shell has open, is there to be written to.
+	if st, err := os.Stat(o.bounds.readyFile); o.bounds.readyFile != "" && (err != nil || st.Mode().IsRegular()) {
 		look(o.bounds.readyFile)
 	}
 	later.Sticky = sticky // a ready file is not removed

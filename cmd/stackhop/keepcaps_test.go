@@ -61,17 +61,18 @@ func TestKeepCaps(t *testing.T) {
 		later          tracer.Later
 		refused        bool
 	}{
-		"default":             {args: []string{"trace", "--all", "--for", "1s"}, gives: true, foreign: true, keep: tracer.KeepLate},
-		"one file":            {args: []string{"record", "-w", filepath.Join(dir, "y.hop"), "--for", "1s", "tcp"}, gives: true, foreign: true, keep: tracer.KeepLate},
-		"command":             {args: []string{"trace", "--all", "--", "true"}, keep: tracer.KeepLate, later: tracer.Later{Command: true}},
-		"hooks":               {args: []string{"hooks", "--count", "--", "true"}, keep: tracer.KeepLate, later: tracer.Later{Command: true}},
-		"ring":                {args: ring, keep: tracer.KeepLate},
-		"ring, sudo":          {args: ring, gives: true, keep: tracer.KeepLate, later: tracer.Later{Give: true}},
-		"ring, foreign":       {args: ring, foreign: true, keep: tracer.KeepLate, later: tracer.Later{Foreign: true, Sticky: true}},
-		"ready file, foreign": {args: ready, gives: true, foreign: true, keep: tracer.KeepLate, later: tracer.Later{Give: true, Foreign: true}},
-		"none":                {args: append(slices.Clone(ready), "--keep-caps", "none"), keep: tracer.KeepNone},
-		"none, sudo":          {args: append(slices.Clone(ready), "--keep-caps", "none"), gives: true, refused: true},
-		"none, foreign":       {args: append([]string{"record", "--keep-caps", "none"}, ring[1:]...), foreign: true, refused: true},
+		"default":              {args: []string{"trace", "--all", "--for", "1s"}, gives: true, foreign: true, keep: tracer.KeepLate},
+		"one file":             {args: []string{"record", "-w", filepath.Join(dir, "y.hop"), "--for", "1s", "tcp"}, gives: true, foreign: true, keep: tracer.KeepLate},
+		"command":              {args: []string{"trace", "--all", "--", "true"}, keep: tracer.KeepLate, later: tracer.Later{Command: true}},
+		"hooks":                {args: []string{"hooks", "--count", "--", "true"}, keep: tracer.KeepLate, later: tracer.Later{Command: true}},
+		"ring":                 {args: ring, keep: tracer.KeepLate},
+		"ring, sudo":           {args: ring, gives: true, keep: tracer.KeepLate, later: tracer.Later{Give: true}},
+		"ring beside a folder": {args: []string{"record", "-w", dir, "--ring", "3x64K", "--force", "--for", "1s", "tcp"}, gives: true, keep: tracer.KeepLate, later: tracer.Later{Give: true}},
+		"ring, foreign":        {args: ring, foreign: true, keep: tracer.KeepLate, later: tracer.Later{Foreign: true, Sticky: true}},
+		"ready file, foreign":  {args: ready, gives: true, foreign: true, keep: tracer.KeepLate, later: tracer.Later{Give: true, Foreign: true}},
+		"none":                 {args: append(slices.Clone(ready), "--keep-caps", "none"), keep: tracer.KeepNone},
+		"none, sudo":           {args: append(slices.Clone(ready), "--keep-caps", "none"), gives: true, refused: true},
+		"none, foreign":        {args: append([]string{"record", "--keep-caps", "none"}, ring[1:]...), foreign: true, refused: true},
 	} {
 		w := newWorld(t)
 		w.sys.gives = func() bool { return tt.gives }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"maps"
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/merge"
@@ -67,8 +66,8 @@ func (a *app) conclude(r *readings, o *outcome) error {
 		for _, path := range got.endings {
 			a.say("%s ends without its end: the recorder was killed, or the file is not whole; the rest was used", quoted(path))
 		}
-		if n := lossText(lossesOfRecording(got.lost)); n != "" {
-			a.say("%s: while it was recorded events were LOST: %s", quoted(s.parts[0].path), n)
+		if n := lossText(lossesOf(got.lost)); n != "" {
+			a.say("%s: while it was recorded, LOST: %s", quoted(s.parts[0].path), n)
 		}
 		for _, more := range besides(got.lost) {
 			a.say("%s: while it was recorded: %s", quoted(s.parts[0].path), more)
@@ -124,12 +123,4 @@ func (r *readings) lost() map[string]uint64 {
 // outcome is what came of it, with so many traversals shown.
 func (r *readings) outcome(shown int) *outcome {
 	return &outcome{kernel: tracer.Stats{Lost: r.lost()}, stitched: r.stats, shown: shown}
-}
-
-// lossesOfRecording leaves out what is not a loss of what was asked for.
-func lossesOfRecording(lost map[string]uint64) map[string]uint64 {
-	out := maps.Clone(lost)
-	delete(out, stageRate)
-	delete(out, stageNotRun)
-	return out
 }

@@ -172,7 +172,7 @@ func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 	if now-r.shownAt >= uint64(progressInterval) {
 		r.shownAt = now
 		written, size := r.Written()
-		r.progress.show(written, s.Stats().Traversals, size, lossesOf(&r.told.Stats))
+		r.progress.show(written, s.Stats().Traversals, size, lossesOf(r.told.Stats.Lost))
 	}
 	return r.Tick(now)
 }

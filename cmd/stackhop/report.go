@@ -96,7 +96,7 @@ func (s *source) describe(got *replayed) report.Recording {
 		Name: strings.Join(files, ", "), Node: meta.Node, Kernel: meta.Kernel, Tool: meta.Tool,
 		Command: strings.Join(meta.Args, " "), Filter: cmp.Or(strings.Join(meta.Selection, " "), meta.Filter), OnlyNode: meta.OnlyNode,
 		Start: meta.Clock.Wall(got.first), End: meta.Clock.Wall(got.last),
-		Events: got.stats.Events, Lost: lossesOfRecording(got.lost),
+		Events: got.stats.Events, Lost: lossesOf(got.lost),
 	}
 	if got.end != nil {
 		d.Matched, d.Packets = got.end.Matched, got.end.Packets

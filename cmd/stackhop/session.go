@@ -64,6 +64,7 @@ type session struct {
 	busy    bool              // events since then
 	checked uint64            // last tick that asked for losses
 	lost    uint64            // all that has been told of
+	shed    uint64            // packets of that
 	inRun   map[string]uint64 // what was lost so far, by stage, as traversals say it
 	missed  missed            // that the stitcher knows of
 	reason  string            // why it ended, where that is worth saying
@@ -161,6 +162,7 @@ func (s *session) tellMissed() {
 		return
 	}
 	if s.record == nil {
+		s.tellInRun()
 		now := s.tr.Now().Mono
 		if s.missed.lost != before.lost {
 			s.stitcher.Missed(now)
@@ -177,28 +179,34 @@ func (s *session) tellMissed() {
 
 // tellLosses warns while the run goes on: what is shown is not all there is.
 func (s *session) tellLosses() {
-	st := s.tr.Stats()
-	s.inRun = present(st.Lost)
-	lost, sum := lossesOf(&st), uint64(0)
+	lost, sum := lossesOf(s.tellInRun()), uint64(0)
 	for _, n := range lost {
 		sum += n
 	}
 	if sum > s.lost {
-		s.lost = sum
 		what := "events are being lost"
-		if lost[stageShed] > 0 {
+		shed := lost[stageShed]
+		more := shed > s.shed
+		s.lost, s.shed = sum, shed
+		if more {
 			what = "more packets pass than can be followed (select less, or --sample)"
 		}
 		s.warn(what + ", so far " + lossText(lost))
 	}
 }
 
+// tellInRun has traversals say from now on what the run has lost, and returns that.
+func (s *session) tellInRun() map[string]uint64 {
+	lost := s.tr.Stats().Lost
+	s.inRun = present(lost)
+	return lost
+}
+
 // lastLosses takes the counters once more, before what is still open is given out.
 func (s *session) lastLosses() {
 	s.tellMissed()
 	if s.record == nil {
-		st := s.tr.Stats()
-		s.inRun = present(st.Lost)
+		s.tellInRun()
 	} else if err := s.record.status(); err != nil {
 		s.end(err)
 	}

@@ -26,7 +26,7 @@ type outcome struct {
 
 // lost is what was lost, by stage: the tracer's stages and ours.
 func (o *outcome) lost() map[string]uint64 {
-	all := lossesOf(&o.kernel)
+	all := lossesOf(o.kernel.Lost)
 	all["stitch"] = o.stitched.Overlong
 	all["evicted"] = o.stitched.Evicted
 	all["output"] = uint64(max(o.unwritten, 0))
@@ -58,10 +58,10 @@ func besides(lost map[string]uint64) (out []string) {
 	return out
 }
 
-// lossesOf is what the tracer lost, by stage.
-func lossesOf(st *tracer.Stats) map[string]uint64 {
+// lossesOf leaves out what is not a loss of what was asked for.
+func lossesOf(all map[string]uint64) map[string]uint64 {
 	lost := map[string]uint64{}
-	maps.Copy(lost, st.Lost)
+	maps.Copy(lost, all)
 	delete(lost, stageRate)
 	delete(lost, stageNotRun)
 	return lost

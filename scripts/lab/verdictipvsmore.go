@@ -30,7 +30,7 @@ var ipvsMoreVerdicts = []verdictCase{
 	{name: "reply-refused", finding: "ipvs/reply-refused", group: "ipvs", from: "centos",
 		cause: append([]change{{"n1", "ip rule add from " + vipOdd + " prohibit", "ip rule del from " + vipOdd + " prohibit"}},
 			serves(4084, "-u", "rr", nginx1aEcho)...),
-		traffic: unanswered("udp", vipOdd+":4084"),
+		traffic: unheard(vipOdd + ":4084"),
 		want: []verdictWant{
 			{kind: "reply udp", where: "ipvs", reason: "reply-refused"},
 			{kind: "request udp", verdict: delivered},
@@ -38,7 +38,7 @@ var ipvsMoreVerdicts = []verdictCase{
 	{name: "reply-dropped", finding: "ipvs/reply-refused", similar: true, group: "ipvs", from: "centos",
 		cause: append([]change{inserted("n1", "iptables", "FORWARD -p udp --sport 7 -d 172.23.96.23 -j DROP")},
 			serves(4085, "-u", "rr", nginx1aEcho)...),
-		traffic: unanswered("udp", vipOdd+":4085"),
+		traffic: unheard(vipOdd + ":4085"),
 		want:    []verdictWant{{kind: "reply udp", where: "netfilter", reason: "rule-drop"}}},
 
 	{name: "tunnel-refused", finding: "ipvs/relayed", group: "ipvs", from: "centos",

@@ -23,7 +23,7 @@ var netfilterVerdicts = []verdictCase{
 		want:    []verdictWant{{kind: "request tcp S", where: "netfilter", reason: "rule-drop"}}},
 	{name: "drop-reply", finding: "netfilter/rule-drop", group: "netfilter", from: "centos",
 		cause:   []change{inserted("n1", "iptables", "FORWARD -p udp --sport 7 -s 172.23.96.163 -j DROP")},
-		traffic: unanswered("udp", "172.23.96.163:7"),
+		traffic: unheard("172.23.96.163:7"),
 		want: []verdictWant{
 			{kind: "reply udp", where: "netfilter", reason: "rule-drop"},
 			{kind: "request udp", verdict: delivered},
