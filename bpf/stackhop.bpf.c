@@ -427,8 +427,10 @@ __noinline int adopt(u64 hook, u64 parent, u64 child)
 		return 0;
 	end_life(child);
 	p = begin_life(child);
-	if (!p)
+	if (!p) {
+		from->seq++; /* a part is missing: it has a gap */
 		return 0;
+	}
 	p->flow = from->flow;
 	p->flags = from->flags;
 	p->tuple = from->tuple;

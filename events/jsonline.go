@@ -175,8 +175,11 @@ func (w *jsonLine) counts(name string, of map[string]uint64) {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
-	for _, key := range keys {
-		w.name(key)
+	for i, key := range keys {
+		if i > 0 {
+			w.b = append(w.b, ',')
+		}
+		w.b = append(appendJSONText(w.b, key), ':') // a recording's: it may be anything
 		w.b = strconv.AppendUint(w.b, of[key], 10)
 	}
 	w.b = append(w.b, '}')

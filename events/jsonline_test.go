@@ -81,7 +81,7 @@ func TestJSONLine(t *testing.T) {
 	full.In, full.Out, full.Packets, full.Parts = nil, nil, nil, nil
 	cases := append(examples(), &Traversal{}, full)
 	for _, s := range oddTexts {
-		cases = append(cases, &Traversal{ID: s, Notes: []string{s, s + s}, Visits: []Visit{{Name: s, Labels: Labels(s)}}, NAT: []NAT{{From: s}}})
+		cases = append(cases, &Traversal{ID: s, Notes: []string{s, s + s}, Visits: []Visit{{Name: s, Labels: Labels(s)}}, NAT: []NAT{{From: s}}, LostInRun: map[string]uint64{s: 1, "ring": 2}})
 	}
 	for _, c := range cases {
 		var b strings.Builder

@@ -373,6 +373,10 @@ func (b *builder) endMissed(r *run, e *ending) bool {
 		if (part || copied) && b.s.mayGoOn(q) {
 			return true
 		}
+		// Where one part was seen, nothing at all may be known of another.
+		if part && len(q.steps) > 0 && q.steps[0].time <= b.s.missed {
+			return true
+		}
 	}
 	return false
 }

@@ -267,6 +267,8 @@ func TestMissedElsewhere(t *testing.T) {
 	syn := toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\npod consume_skb"
 	const flooded = fromEth + "real/eth0 br_flood\npkt=2\nother=1\nreal/eth0 skb_clone\nreal/vethpod __br_forward\nreal/vethpod net_dev_start_xmit\n" +
 		"pkt=1\nother=0\nreal/vethpod nf_hook_slow nf=2\nreal/vethpod kfree_skb reason=NETFILTER_DROP\n"
+	const cut = "real/eth0 __ip_local_out h=172.23.97.1:9>172.23.97.2:81,udp\nreal/vethpod net_dev_queue\npkt=2\nother=1\nreal/vethpod ip_fragment\nreal/vethpod net_dev_start_xmit\n" +
+		"pod/eth0 netif_receive_skb\npod/eth0 ip_rcv_core\npod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod consume_skb\n"
 	for _, tt := range []struct {
 		name, script, want string
 		told               func(s *Stitcher, until uint64)
@@ -275,6 +277,8 @@ func TestMissedElsewhere(t *testing.T) {
 		{"an answer that was not followed", syn, "incomplete: some packets were not followed, perhaps the answer", (*Stitcher).Unfollowed},
 		{"none", syn, "its accept queue is full", nil},
 		{"all of a copy", flooded, "terminated in netfilter", nil},
+		{"all of a fragment", cut, "incomplete: events were lost, of this packet perhaps the last", (*Stitcher).Missed},
+		{"nothing, in one fragment", cut, "delivered to default/pod", nil},
 		{"the end of a copy", flooded, "incomplete: events were lost, of this packet perhaps the last", (*Stitcher).Missed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

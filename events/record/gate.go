@@ -24,12 +24,12 @@ type gate struct {
 
 	held    []heldBlocks
 	bytes   int    // in held
-	names   []byte // blocks that belong to the next events
+	names   []byte // blocks of names, and status, that belong before the next events
 	leftOut bool   // something was, since the last events that passed
 }
 
-// heldBlocks is a block of events that waits for a failure, and the names before
-// it.
+// heldBlocks is a block of events that waits for a failure, and the names and status
+// before it.
 type heldBlocks struct {
 	time          uint64
 	names, events []byte
@@ -59,6 +59,12 @@ func (g *gate) Write(p []byte) (int, error) {
 		switch h.kind {
 		case kindNames:
 			g.names = append(g.names, block...)
+		case kindStatus: // behind the events that it came behind
+			if len(g.held) > 0 || len(g.names) > 0 {
+				g.names = append(g.names, block...)
+				break
+			}
+			g.pass(block)
 		case kindEvents:
 			g.hold(block)
 		case kindEnd:

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/stackhop/stackhop/events"
 )
 
 // TestOnFailure: what happened around failures is there, with all its names, and
@@ -138,6 +140,90 @@ func TestOnFailureBounded(t *testing.T) {
 	}
 }
 
+// follower notes events that come behind a status that is later than they are.
+type follower struct {
+	status       uint64
+	events, late int
+}
+
+func (f *follower) Tick(uint64) {}
+func (f *follower) Event(e *events.Event) {
+	f.events++
+	if e.Time < f.status {
+		f.late++
+	}
+}
+
+func (f *follower) Status(s *Status) { f.status = max(f.status, s.Clock.Mono) }
+
+// TestOnFailureOrder: what was counted by a time stands behind the events before it, as
+// live: also behind those that were held back then.
+func TestOnFailureOrder(t *testing.T) {
+	w := mixed(t, "6.12-case4.jsonl", 100, 1, 30*time.Second)
+	var buf bytes.Buffer
+	r := create(t, Options{Stream: &buf, OnFailure: 5 * time.Second}, w)
+	if _, err := drive(t, r, w, func(at time.Duration) {
+		if err := r.Status(&Status{Clock: ClockPair{Mono: w.events[0].Time + uint64(at)}}); err != nil { //nolint:gosec // seconds
+			t.Error(err)
+		}
+		if at == 20*time.Second {
+			r.Failed()
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(&End{}); err != nil {
+		t.Fatal(err)
+	}
+	f := &follower{}
+	replay(t, buf.Bytes(), f)
+	if f.events == 0 || f.late > 0 || f.status == 0 {
+		t.Errorf("%d of %d events come behind a later status", f.late, f.events)
+	}
+}
+
+// TestStages: a file has stages of losses as recorders name them, and not without end.
+func TestStages(t *testing.T) {
+	many := func(n int) (out []string) {
+		for i := range n {
+			out = append(out, strings.Repeat("x", 1+i%8)+strings.Repeat("y", 1+i/8))
+		}
+		return out
+	}
+	for name, tt := range map[string]struct {
+		stages []string
+		whole  bool
+	}{
+		"ours":   {[]string{"ring", "packet-table"}, true},
+		"later":  {[]string{"some-later-one"}, true},
+		"escape": {[]string{"\x1b]0;x"}, false},
+		"quotes": {[]string{`a":0,"b`}, false},
+		"empty":  {[]string{""}, false},
+		"long":   {[]string{strings.Repeat("x", 33)}, false},
+		"64":     {many(64), true},
+		"65":     {many(65), false},
+	} {
+		w := mixed(t, "6.12-case4.jsonl", 1, 1, time.Second)
+		var buf bytes.Buffer
+		r := create(t, Options{Stream: &buf}, w)
+		for _, stage := range tt.stages {
+			if err := r.Status(&Status{Lost: map[string]uint64{stage: 1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Close(&End{}); err != nil {
+			t.Fatal(err)
+		}
+		rd, err := NewReader(bytes.NewReader(buf.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rd.Run(&keeper{}); (err == nil) != tt.whole {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestOnFailureRing: parts that hold what was around failures have the names of
 // their events, also where a part ended while events were held back.
 func TestOnFailureRing(t *testing.T) {
@@ -147,7 +233,7 @@ func TestOnFailureRing(t *testing.T) {
 	atFailure := 0
 	_, err := drive(t, r, w, func(at time.Duration) {
 		for i := range 2 {
-			if err := r.Status(&Status{Since: uint64(i), Lost: map[string]uint64{fmt.Sprint(at, i): 1}}); err != nil {
+			if err := r.Status(&Status{Since: uint64(i), Matched: uint64(at), Lost: map[string]uint64{"read": 1}}); err != nil {
 				t.Error(err)
 			}
 		}

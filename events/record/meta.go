@@ -114,7 +114,7 @@ type CTEntry struct {
 type Status struct {
 	Clock     ClockPair         `json:"clock"`
 	Since     uint64            `json:"since"`          // ns on the monotonic clock: the interval's beginning
-	Lost      map[string]uint64 `json:"lost,omitempty"` // events, by the stage that lost them
+	Lost      map[string]uint64 `json:"lost,omitempty"` // by the stage that lost them: events, or what tracer.Stats says of the stage
 	Matched   uint64            `json:"matched"`        // events that the kernel side had to tell
 	Delivered uint64            `json:"delivered"`      // of them, those that were recorded
 	Packets   uint64            `json:"packets"`        // socket buffer lives begun
@@ -127,8 +127,8 @@ type Status struct {
 // them its packet may have had no other (events.Stitcher.Missed).
 func (s *Status) Missed() uint64 { return s.Lost["ring"] + s.Lost["decode"] }
 
-// Unfollowed is how many packets that were selected were not followed
-// (events.Stitcher.Unfollowed).
+// Unfollowed is more than 0 if packets that were selected were not followed
+// (events.Stitcher.Unfollowed). tracer.Tracer.Missed has the same stages.
 func (s *Status) Unfollowed() uint64 {
 	return s.Lost["packet-table"] + s.Lost["flow-table"] + s.Lost["rate"] + s.Lost["shed"]
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"time"
 	"unicode/utf8"
 
@@ -55,7 +56,8 @@ type Reader struct {
 	used    int    // how many of them are in force
 	after   int64  // where that block ended
 	facts   Facts
-	nFacts  int // what they cost, see maxFacts
+	nFacts  int             // what they cost, see maxFacts
+	stages  map[string]bool // of losses, that were told so far
 	end     *End
 	dec     decoder
 	damage  []error
@@ -269,6 +271,9 @@ func (r *Reader) block(k kind, raw []byte) error {
 		if err := json.Unmarshal(raw, &st); err != nil {
 			return fmt.Errorf("status: %w", err)
 		}
+		if err := r.checkStages(st.Lost); err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
 		if s, ok := r.sink.(StatusSink); ok {
 			s.Status(&st)
 		}
@@ -286,7 +291,35 @@ func (r *Reader) block(k kind, raw []byte) error {
 		if err := json.Unmarshal(raw, &e); err != nil {
 			return fmt.Errorf("totals: %w", err)
 		}
+		if err := r.checkStages(e.Lost); err != nil {
+			return fmt.Errorf("totals: %w", err)
+		}
 		r.end = &e
+	}
+	return nil
+}
+
+// What stages of losses are called, and how many there may be: sums by stage are kept,
+// and every traversal tells of them.
+const maxStages = 64
+
+var stageName = regexp.MustCompile(`^[a-z-]{1,32}$`)
+
+// checkStages refuses stages that no recorder has.
+func (r *Reader) checkStages(lost map[string]uint64) error {
+	for stage := range lost {
+		switch {
+		case r.stages[stage]:
+		case !stageName.MatchString(stage):
+			return fmt.Errorf("no stage of losses is called %.40q", stage)
+		case len(r.stages) == maxStages:
+			return fmt.Errorf("there are more than %d stages of losses", maxStages)
+		default:
+			if r.stages == nil {
+				r.stages = map[string]bool{}
+			}
+			r.stages[stage] = true
+		}
 	}
 	return nil
 }
