@@ -29,6 +29,7 @@ var checks = []check{
 	{"nothing", true, (*checker).nothing},
 	{"hooks", true, (*checker).hooks},
 	{"losses", true, (*checker).losses},
+	{"half", true, (*checker).half},
 	{"leftovers", true, (*checker).leftovers},
 	{"ends", true, (*checker).violentEnds},
 	// Behind what compares the kernel with how it was: these load modules.
