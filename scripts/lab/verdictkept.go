@@ -29,10 +29,10 @@ var keptVerdicts = []verdictCase{
 	// Ports are used again at once, and what listens for the ends of connections
 	// (conntrackd, NetlinkEventsReliable on) does not take that of the former one.
 	{name: "end-not-told", finding: "conntrack/refused", group: "kept", from: "centos",
-		traffic: deaf(portReused(4091, wantTimeout)),
+		traffic: deaf(portReused(4091, shortPatience, wantTimeout)),
 		want:    []verdictWant{{kind: "request tcp S", where: "conntrack", reason: "refused"}}},
 	{name: "port-reused", finding: "conntrack/refused", similar: true, group: "kept", from: "centos",
-		traffic: portReused(4092, func(err error) error { return err }),
+		traffic: portReused(4092, dialTimeout, func(err error) error { return err }),
 		want:    []verdictWant{{kind: "request tcp S", verdict: delivered}}},
 
 	{name: "masquerade-moved", finding: "netfilter/dropped", group: "kept", from: "centos",
@@ -140,10 +140,10 @@ func deaf(traffic func(*play) error) func(*play) error {
 
 // portReused makes a connection that ends by the client's RST, and another one between
 // the same ports.
-func portReused(port int, want func(error) error) func(*play) error {
+func portReused(port int, patience time.Duration, want func(error) error) func(*play) error {
 	const server = "172.23.96.163:7"
 	return func(p *play) error {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(172, 23, 96, 23), Port: port}, Timeout: shortPatience,
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(172, 23, 96, 23), Port: port}, Timeout: dialTimeout,
 			Control: setInt(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1).control}
 		conn, err := d.Dial("tcp", server)
 		if err != nil {
@@ -158,6 +158,7 @@ func portReused(port int, want func(error) error) func(*play) error {
 			return err
 		}
 		p.flow("tcp", d.LocalAddr.String(), server)
+		d.Timeout = patience
 		conn, err = d.Dial("tcp", server)
 		if err == nil {
 			err = conn.Close()
