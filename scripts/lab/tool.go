@@ -19,9 +19,8 @@ import (
 	"github.com/stackhop/stackhop/events"
 )
 
-// toolPatience bounds one run of the tool: one that hangs. With a busy machine beside it
-// the traffic of churn took four minutes on 7; attaching and
-// detaching take up to half a minute together.
+// toolPatience bounds one run of the tool: one that hangs. The traffic of churn took
+// four minutes on 7, beside two other guests on two CPUs.
 const toolPatience = 8 * time.Minute
 
 // A tool is the program under test.
