@@ -10,7 +10,7 @@ import (
 )
 
 // capacity is how many datagrams a second the tool can follow: what it reads of a
-// flood that nothing holds back.
+// flood that nothing holds back, and for which it sheds packets and loses events.
 func (g *growth) capacity(w benchWay, site benchSite) (float64, error) {
 	flood, cost, err := w.around(floodLoad(0), site, g.lasts)
 	if err != nil {
@@ -19,7 +19,8 @@ func (g *growth) capacity(w benchWay, site benchSite) (float64, error) {
 	if cost.Events == 0 || flood.rate == 0 {
 		return 0, fmt.Errorf("a flood of %.0f datagrams/s gave %d events", flood.rate, cost.Events)
 	}
-	return flood.rate * float64(cost.Events) / float64(cost.Matched), nil
+	followed := float64(cost.Packets) / float64(cost.Packets+cost.Shed)
+	return flood.rate * followed * float64(cost.Events) / float64(cost.Matched), nil
 }
 
 // loadShares are the loads of the tool, in percent of what it can follow.
