@@ -37,7 +37,7 @@ func (t *Tracer) followChanges(ctx context.Context) {
 	services, flows := time.NewTicker(servicesEvery), time.NewTicker(flowsEvery)
 	defer services.Stop()
 	defer flows.Stop()
-	modules := loadedModules()
+	modules, said := loadedModules(), ""
 	for {
 		var err error
 		select {
@@ -51,8 +51,9 @@ func (t *Tracer) followChanges(ctx context.Context) {
 		case <-flows.C:
 			err = t.sweepFlows(monotonic())
 		}
-		if err != nil {
-			t.cfg.Warn(err.Error())
+		if err != nil && err.Error() != said { // what fails is tried again, and told once
+			said = err.Error()
+			t.cfg.Warn(said)
 		}
 	}
 }

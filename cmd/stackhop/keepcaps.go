@@ -46,9 +46,11 @@ func (a *app) keepForLater(o *liveOptions) error {
 		look(o.recording.files.Path)
 	}
 	sticky := later.Sticky
-	// A pipe, or what a shell has open, is there to be written to.
-	if st, err := os.Stat(o.bounds.readyFile); o.bounds.readyFile != "" && (err != nil || st.Mode().IsRegular()) {
-		look(o.bounds.readyFile)
+	if path := o.bounds.readyFile; path != "" {
+		// A pipe, or what a shell has open, is there to be written to.
+		if st, err := os.Stat(path); err != nil || st.Mode().IsRegular() {
+			look(path)
+		}
 	}
 	later.Sticky = sticky // a ready file is not removed
 	if o.config.Keep == tracer.KeepNone && (later.Give || later.Foreign) {
