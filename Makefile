@@ -72,8 +72,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/stage lab go test -json -tags lab -count=1 -timeout 70m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -spread || ok=1; \
-	scripts/stage verdicts go test -json -tags lab -count=1 -timeout 40m -run '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -kernels $(VERDICT_KERNELS) || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 75m ./scripts/labtest -spread -newest $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
 
 # No test may pass by chance: one that fails once in so many times ends it.

@@ -45,6 +45,8 @@ type inventory struct {
 	// Processes are found apart from that: reading all namespaces may take longer than
 	// a traversal waits.
 	processes atomic.Pointer[map[uint32]process] // by a socket's inode; never changed
+	first     atomic.Pointer[map[uint32]process] // of all sockets at the start; nil: not known yet
+	looking   sync.WaitGroup                     // for first
 	want      chan struct{}                      // wanted has some
 
 	mu     sync.Mutex
@@ -143,7 +145,7 @@ func (inv *inventory) notice(e *events.Event) {
 		inv.refreshSoon()
 	}
 	if inode := e.Socket.Inode; inode != 0 {
-		if _, ok := (*inv.processes.Load())[inode]; !ok {
+		if _, _, ok := inv.Process(inode); !ok {
 			inv.wantProcess(inode)
 		}
 	}
@@ -200,6 +202,14 @@ func (inv *inventory) watch(ctx context.Context) {
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// findFirst finds the processes of all sockets there are. A server's first packet, seen
+// outside any process, would else be told before its process is found: on a busy node
+// that takes longer than a traversal waits.
+func (inv *inventory) findFirst() {
+	first := findProcesses(nil)
+	inv.first.Store(&first)
 }
 
 // watchProcesses finds the processes of sockets until ctx is done.
@@ -334,6 +344,9 @@ func (inv *inventory) Address(ip string, _ uint16) events.AddressNames {
 // Process implements events.Names.
 func (inv *inventory) Process(inode uint32) (comm string, pid uint32, ok bool) {
 	p, ok := (*inv.processes.Load())[inode]
+	if first := inv.first.Load(); !ok && first != nil {
+		p, ok = (*first)[inode]
+	}
 	return p.comm, p.pid, ok
 }
 

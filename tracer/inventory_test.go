@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/pcapexpr"
@@ -88,6 +89,7 @@ func TestNotice(t *testing.T) {
 	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]int{7: maxTries}}
 	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}})
 	inv.processes.Store(&map[uint32]process{5: {}})
+	inv.first.Store(&map[uint32]process{8: {}})
 	tests := []struct {
 		name       string
 		e          events.Event
@@ -97,6 +99,7 @@ func TestNotice(t *testing.T) {
 		{"no numbers", events.Event{}, false, false},
 		{"namespace", events.Event{Netns: 3}, true, false},
 		{"device", events.Event{Netns: 1, Ifindex: 3}, true, false},
+		{"process from the start", events.Event{Netns: 1, Socket: events.Socket{Inode: 8}}, false, false},
 		{"process", events.Event{Netns: 1, Socket: events.Socket{Inode: 6}}, false, true},
 		{"process that was not found", events.Event{Netns: 1, Socket: events.Socket{Inode: 7}}, false, false},
 	}
@@ -264,5 +267,24 @@ func TestConfig(t *testing.T) {
 				t.Errorf("no defaults: %+v", tt.cfg)
 			}
 		})
+	}
+}
+
+// TestNativeFirstProcesses: who listened before the start is known before any packet.
+func TestNativeFirstProcesses(t *testing.T) {
+	needRoot(t)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	inv := startRun(t, Config{All: true, RingBytes: 1 << 16}, func(*events.Event) {}).tracer.names
+	inv.looking.Wait()
+	if comm, pid, ok := inv.Process(uint32(st.Ino)); !ok || pid != uint32(os.Getpid()) || comm == "" {
+		t.Errorf("%q %d, %t", comm, pid, ok)
 	}
 }

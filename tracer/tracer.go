@@ -127,10 +127,12 @@ func (t *Tracer) readNames() (err error) {
 	if t.links, err = listenLinks(); err != nil { // before reading: nothing comes in between
 		return err
 	}
-	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err == nil {
-		t.names.rules = newRuleNames(t.names, t.cfg.Warn)
+	if t.names, err = newInventory(t.cfg.NamesFile, t.kernel); err != nil {
+		return err
 	}
-	return err
+	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
+	t.names.looking.Go(t.names.findFirst) // done long before everything is attached
+	return nil
 }
 
 // attachHooks attaches to devices, which waits for the kernel rather than for a CPU,

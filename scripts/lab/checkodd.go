@@ -147,6 +147,13 @@ func packetsOf(o *oddity, r oddResult, all []*events.Traversal) (packets []*even
 
 // compare says what differs from the table.
 func (o *oddity) compare(r oddResult, packets []*events.Traversal) (faults []string) {
+	if r.Fault != "" {
+		faults = append(faults, "for its client: "+r.Fault)
+		for _, t := range packets {
+			faults = append(faults, "then seen: "+kindOf(t)+": "+t.Summary)
+		}
+		return faults
+	}
 	seen := make([]bool, len(o.want))
 	for _, t := range packets {
 		// Of several of a kind, the one that went this way.

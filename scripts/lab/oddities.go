@@ -49,13 +49,14 @@ type oddResult struct {
 	Name  string `json:"name"`
 	Local string `json:"local"` // the client's address and port; of ping and raw the address only
 	PID   int    `json:"pid"`
+	Fault string `json:"fault,omitempty"` // what went for the client as it should not
 
 	open io.Closer // a socket that finds out later what became of its packet
 }
 
 func cmdOddities(args []string) error {
 	fs := flags("oddities")
-	file := fs.String("o", "", "write what happened to `FILE`, one object a line")
+	file := fs.String("o", "", "write what happened to `FILE`, one object a line, also of what did not go as it should")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -65,11 +66,16 @@ func cmdOddities(args []string) error {
 	}
 	var results strings.Builder
 	var errs []error
+	good := true
 	for _, o := range chosen {
 		start := time.Now()
 		r, err := o.play()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err))
+			good = false
+			r.Fault = err.Error()
+			if *file == "" {
+				errs = append(errs, fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err))
+			}
 		}
 		if r.open != nil {
 			defer r.open.Close()
@@ -84,10 +90,10 @@ func cmdOddities(args []string) error {
 	if *file != "" {
 		errs = append(errs, writeFile(*file, results.String()))
 	}
-	if err = errors.Join(errs...); err == nil {
+	if good {
 		fmt.Fprintf(os.Stderr, "lab: all %d oddities went as they should\n", len(chosen))
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // findOddities returns the named ones, or all.

@@ -75,6 +75,12 @@ func TestCompareOddity(t *testing.T) {
 		{"something else", func(all []*events.Traversal) []*events.Traversal { all[1].TCPFlags = "A"; return all }, "not expected: reply tcp A"},
 		{"lost", func(all []*events.Traversal) []*events.Traversal { all[1].Complete = false; return all }, "complete is false"},
 	}
+	o, all := rejected()
+	failed := result
+	failed.Fault = "i/o timeout"
+	if faults := strings.Join(o.compare(failed, packetsOf(&o, failed, all)), "\n"); !strings.Contains(faults, "for its client: i/o timeout") || !strings.Contains(faults, "then seen: request tcp S: ") {
+		t.Errorf("of a failed one: %q", faults)
+	}
 	for _, test := range tests {
 		o, all := rejected()
 		faults := o.compare(result, packetsOf(&o, result, test.damage(all)))

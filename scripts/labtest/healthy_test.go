@@ -7,6 +7,7 @@ package labtest
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestHealthy: traffic of every kind in which nothing fails has no verdict that
@@ -14,13 +15,14 @@ import (
 //
 //	go test -tags lab ./scripts/labtest -run TestHealthy -kernels 6.12 -v
 func TestHealthy(t *testing.T) {
-	alone(t, "healthy")
+	alone(t, "healthy", 2*time.Minute)
 }
 
 // alone runs a check with the cluster, in a guest of its own.
-func alone(t *testing.T, check string) {
+func alone(t *testing.T, check string, lasts time.Duration) {
+	t.Parallel()
 	bin := build(t)
-	onKernels(t, func(t *testing.T, series string) *machine {
+	onKernels(t, inDepth(), lasts, func(t *testing.T, series string) *machine {
 		return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d %s", *seed, check))
 	}, func(t *testing.T, _ string, m *machine) { m.check(t, check) })
 }

@@ -30,12 +30,10 @@ var (
 	only    = flag.String("checks", "", "the checks to run (default: all)")
 	limit   = flag.Int("limit", 1800, "seconds that one machine may take")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
-	spread  = flag.Bool("spread", false, "the checks that take longest on one kernel each, see longest")
+	spread  = flag.Bool("spread", false, "the checks that take longest on one kernel each, see longest, and what make test-verdicts runs on -newest")
+	newest  = flag.String("newest", "7", "with -spread, the kernels of TestVerdicts, TestHealthy, TestVXLAN and TestNested")
 	update  = flag.Bool("update", false, "rewrite the lists in testdata/kernels/SERIES")
 )
-
-// machines is how many run side by side: each has two processors, and emulates them.
-const machines = 2
 
 // root is the repository.
 const root = "../.."
@@ -56,6 +54,7 @@ var longest = map[string][]string{
 }
 
 func TestKernels(t *testing.T) {
+	t.Parallel()
 	bin, test := build(t), tracerTest(t)
 	of := func(series string) []string {
 		return slices.DeleteFunc(checks(t, bin), func(name string) bool {
@@ -63,7 +62,7 @@ func TestKernels(t *testing.T) {
 			return *spread && long && !slices.Contains(where, series)
 		})
 	}
-	onKernels(t, func(t *testing.T, series string) *machine { return boot(t, bin, series, of(series), "-f", test) }, func(t *testing.T, series string, m *machine) {
+	onKernels(t, *kernels, 20*time.Minute, func(t *testing.T, series string) *machine { return boot(t, bin, series, of(series), "-f", test) }, func(t *testing.T, series string, m *machine) {
 		for _, name := range of(series) {
 			t.Run(name, func(t *testing.T) { m.check(t, name) })
 		}
@@ -72,17 +71,22 @@ func TestKernels(t *testing.T) {
 
 // onKernels runs a machine of each kernel, some of them at a time, and then looks at
 // what each came to.
-func onKernels(t *testing.T, run func(t *testing.T, series string) *machine, look func(t *testing.T, series string, m *machine)) {
-	slots := make(chan struct{}, machines)
-	for _, series := range strings.Split(*kernels, ",") {
+func onKernels(t *testing.T, kernels string, lasts time.Duration, run func(t *testing.T, series string) *machine, look func(t *testing.T, series string, m *machine)) {
+	for _, series := range strings.Split(kernels, ",") {
 		t.Run(series, func(t *testing.T) {
-			t.Parallel()
-			slots <- struct{}{}
-			m := run(t, series)
-			<-slots
-			look(t, series, m)
+			slots.take(t, lasts)
+			look(t, series, run(t, series))
 		})
 	}
+}
+
+// inDepth are the kernels of the tests that have a command of their own, make
+// test-verdicts.
+func inDepth() string {
+	if *spread {
+		return *newest
+	}
+	return *kernels
 }
 
 // build makes the two programs that the guests get.

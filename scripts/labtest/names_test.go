@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stackhop/stackhop/scripts/internal/apitest"
 	"github.com/stackhop/stackhop/scripts/internal/manifest"
@@ -27,6 +28,7 @@ const serviceRanges = "192.168.0.0/16,fd00:10:96:ff::/112"
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestNames -v
 func TestNames(t *testing.T) {
+	slots.take(t, 5*time.Minute)
 	bin := build(t)
 	m := clusterOf(t, bin)
 	c := apitest.Start(t, apitest.Config{ServiceRange: serviceRanges})
@@ -59,6 +61,7 @@ func clusterOf(t *testing.T, bin string, args ...string) (m manifest.Cluster) {
 
 // A guest with a card reaches the one port of this machine, and nothing else.
 func TestCard(t *testing.T) {
+	slots.take(t, time.Minute)
 	var others atomic.Int32
 	allowed := listen(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.WriteString(c, "allowed\n") })
 	loopback := listen(t, "127.0.0.1:0", func(net.Conn) { others.Add(1) })

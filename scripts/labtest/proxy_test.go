@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stackhop/stackhop/scripts/internal/apitest"
 )
@@ -23,6 +24,7 @@ var captured = []string{"nginx", "nginx1-cluster-same", "itp-local", "empty", "o
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestProxy -v
 func TestProxy(t *testing.T) {
+	slots.take(t, 6*time.Minute)
 	bin := build(t)
 	c := apitest.Start(t, apitest.Config{ServiceRange: serviceRanges})
 	m := clusterOf(t, bin, "-proxy")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRuntime runs the check of a real container runtime, for which one kernel
@@ -18,6 +19,7 @@ import (
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestRuntime -v
 func TestRuntime(t *testing.T) {
+	slots.take(t, time.Minute)
 	bin := build(t)
 	cmd := exec.Command(filepath.Join(root, "scripts/runtime"))
 	cmd.Stderr = os.Stderr

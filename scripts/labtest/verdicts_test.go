@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
@@ -40,12 +41,13 @@ type cell struct {
 //	go test -tags lab -timeout 60m ./scripts/labtest -run TestVerdicts -v
 //	go test -tags lab ./scripts/labtest -run TestVerdicts -kernels 6.12 -cases no-dest -v
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	bin := build(t)
 	wanted := verdictCases(t, bin)
-	series := strings.Split(*kernels, ",")
+	series := strings.Split(inDepth(), ",")
 	seen := make([]map[string]cell, len(series))
 	t.Run("kernels", func(t *testing.T) { // returns when all of them have
-		onKernels(t, func(t *testing.T, series string) *machine {
+		onKernels(t, inDepth(), 8*time.Minute, func(t *testing.T, series string) *machine {
 			return run(t, bin, series, fmt.Sprintf("lab up && lab check -o /out -seed %d -run '%s' verdicts", *seed, *cases))
 		}, func(t *testing.T, k string, m *machine) {
 			cells := m.cells(t)
