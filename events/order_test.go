@@ -151,6 +151,30 @@ func TestAdvanceInParts(t *testing.T) {
 	checkEmpty(t, s)
 }
 
+// TestAdvanceKeepsUp: as many packets as are read at once on a node that is too fast leave
+// in time, rather than be given up for want of room.
+func TestAdvanceKeepsUp(t *testing.T) {
+	const room, atOnce = 16 * maxAtOnce, 3 * maxAtOnce
+	l := newLab()
+	e := l.script(t).add("real/eth0 __ip_local_out h=172.23.97.1:1>198.51.100.9:4,S\nreal/eth0 kfree_skb\n").events
+	s := NewStitcher(Config{Hooks: l.hooks, Names: l, HasFunctions: true, MaxPackets: room}, func(*Traversal) {})
+	now := uint64(0)
+	for i := range uint64(4 * room) {
+		for _, ev := range e {
+			ev.Packet, ev.Time = i+1, ev.Time+i*uint64(time.Millisecond)
+			now = ev.Time
+			s.Add(&ev)
+		}
+		if i%atOnce == 0 {
+			s.Advance(now)
+		}
+	}
+	s.Flush()
+	if st := s.Stats(); st.Evicted != 0 || st.Delivered+st.LeftNode+st.Terminated+st.InFlight != 4*room {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestHoldIsBounded: what is held back is bounded in number, too.
 func TestHoldIsBounded(t *testing.T) {
 	l := newLab()

@@ -17,9 +17,20 @@ const maxAtOnce = 256
 // events reads on, and calls it again soon. A replay calls it as often as the run did,
 // so that what came in between finds the same packets open. Some events may be later
 // already: where CPUs are read one after the other, and reading one took long, the
-// others have more to tell of that time.
+// others have more to tell of that time. Of very many open packets it finishes a
+// quarter: reading on first would fill the room for them, and have the oldest go before
+// their time, while a ring that is not read has whole packets shed.
 func (s *Stitcher) Advance(now uint64) (more bool) {
 	s.now = max(s.now, now)
+	for most := max(len(s.open)/4, maxAtOnce); most > 0; most -= maxAtOnce {
+		if more = s.advance(now); !more {
+			break
+		}
+	}
+	return more
+}
+
+func (s *Stitcher) advance(now uint64) (more bool) {
 	n := 0
 	for ; n < maxAtOnce && len(s.due.groups) > 0 && s.due.groups[0].due <= now; n++ {
 		g := s.due.groups[0]
