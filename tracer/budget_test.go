@@ -99,6 +99,8 @@ func verified(t *testing.T, v variant) map[string]effort {
 	if err := tr.cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
+	tr.early = startMaps(&tr.cfg)
+	defer tr.early.close()
 	if err := tr.load(); err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type inventory struct {
 	now  atomic.Pointer[snapshot]
 	wake chan struct{} // an event showed something unknown
 	news chan struct{} // the kernel told of a change
+	// unread is since when news was not read, by the monotonic clock; 0: all was.
+	unread atomic.Uint64
 	read chan struct{} // now is another one
 
 	// Processes are found apart from that: reading all namespaces may take longer than
@@ -163,6 +165,27 @@ func (inv *inventory) wantProcess(inode uint32) {
 	}
 }
 
+// changed takes note of the kernel's news.
+func (inv *inventory) changed() {
+	inv.unread.CompareAndSwap(0, monotonic())
+	tell(inv.news)
+}
+
+// maxUnread bounds what is waited for names, in ns: where devices change all the time
+// there is always news.
+const maxUnread = uint64(250 * time.Millisecond)
+
+// until is the time, of now and before, up to which names are known. A pod's namespace may
+// have the number of one that went a moment ago: what ended after the news of it is not
+// to be told by that one's name.
+func (inv *inventory) until(now uint64) uint64 {
+	since := inv.unread.Load()
+	if since == 0 || since > now {
+		return now
+	}
+	return max(since, now-min(now, maxUnread))
+}
+
 func (inv *inventory) refreshSoon() { tell(inv.wake) }
 
 // tell leaves word in a channel with room for one.
@@ -190,11 +213,12 @@ func (inv *inventory) watch(ctx context.Context) {
 		case <-inv.wake:
 		case <-news:
 		}
-		begun := time.Now()
+		begun := monotonic()
 		inv.refresh()
+		inv.readUpTo(begun)
 		tell(inv.read)
 		news = nil
-		rested.Reset(restFor * time.Since(begun))
+		rested.Reset(restFor * time.Duration(monotonic()-begun))
 		// A number that cannot be found must not keep us busy.
 		select {
 		case <-ctx.Done():
@@ -210,6 +234,18 @@ func (inv *inventory) watch(ctx context.Context) {
 func (inv *inventory) findFirst() {
 	first := findProcesses(nil)
 	inv.first.Store(&first)
+}
+
+// readUpTo takes note that the news up to a time have been read.
+func (inv *inventory) readUpTo(begun uint64) {
+	since := inv.unread.Load()
+	if since == 0 || since > begun {
+		return
+	}
+	inv.unread.CompareAndSwap(since, 0)
+	if len(inv.news) > 0 { // meanwhile
+		inv.unread.CompareAndSwap(0, begun)
+	}
 }
 
 // watchProcesses finds the processes of sockets until ctx is done.

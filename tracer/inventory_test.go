@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
@@ -118,6 +119,35 @@ func TestNotice(t *testing.T) {
 	}
 	if _, ok := inv.wanted[6]; !ok || len(inv.wanted) != 1 {
 		t.Errorf("sockets to look for: %v", inv.wanted)
+	}
+}
+
+// TestUntil: what ends after news that was not read yet is not to be named yet.
+func TestUntil(t *testing.T) {
+	const ms = uint64(time.Millisecond)
+	inv := &inventory{news: make(chan struct{}, 1)}
+	if got := inv.until(1000 * ms); got != 1000*ms {
+		t.Errorf("without news: %d", got)
+	}
+	inv.changed()
+	since := inv.unread.Load()
+	for _, tt := range []struct{ now, want uint64 }{
+		{since - ms, since - ms}, {since, since}, {since + 100*ms, since},
+		{since + 1000*ms, since + 1000*ms - maxUnread}, {1, 1},
+	} {
+		if got := inv.until(tt.now); got != tt.want {
+			t.Errorf("%d ns after the news: known %d ns after them, want %d", int64(tt.now-since), int64(got-since), int64(tt.want-since))
+		}
+	}
+	if inv.readUpTo(since - 1); inv.unread.Load() != since {
+		t.Error("read by a look that began before")
+	}
+	if inv.readUpTo(since + 1); inv.unread.Load() != since+1 {
+		t.Error("news that came meanwhile, or that was not taken, is forgotten")
+	}
+	drain(inv.news)
+	if inv.readUpTo(since + 2); inv.until(since+1000*ms) != since+1000*ms {
+		t.Error("read, and waited for")
 	}
 }
 

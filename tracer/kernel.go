@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,10 +18,11 @@ import (
 // kernel answers what the running kernel has: symbols and types.
 type kernel struct {
 	release string
-	// symbols is nil until readSymbols has come to its end, see known.
-	symbols atomic.Pointer[symbols]
-	// first reads them at first, for attaching alone: what it returned lives with it.
-	first func() (*symbols, error)
+	// symbols is nil until they have been read, see known: then reading is closed, and
+	// readError is why they could not be.
+	symbols   atomic.Pointer[symbols]
+	reading   chan struct{}
+	readError error
 	// asked is when symbolAt last looked for new modules, by the monotonic clock;
 	// modules are those that it found then.
 	asked   atomic.Uint64
@@ -38,21 +38,36 @@ type kernel struct {
 // errNoBTF says that the kernel describes no types.
 var errNoBTF = errors.New("the kernel has no BTF (/sys/kernel/btf/vmlinux)")
 
-// startKernel reads the types. The symbols take the kernel 0.1 s or more to write
-// down: they are read meanwhile, and known waits for them.
-func startKernel() (*kernel, error) {
-	k := &kernel{release: release(), first: sync.OnceValues(readSymbols)}
-	go k.first()
-	return k, k.readTypes()
-}
+func newKernel() *kernel { return &kernel{release: release(), reading: make(chan struct{})} }
 
 func readKernel() (*kernel, error) {
-	k, err := startKernel()
-	if err != nil {
+	k := newKernel()
+	if err := errors.Join(k.startSymbols(), k.readTypes()); err != nil {
 		return nil, err
 	}
-	_, err = k.known()
+	_, err := k.known()
 	return k, err
+}
+
+// startSymbols begins to read the symbols, which the kernel takes 0.1 s or more to write
+// down, and known waits for. Who opens the table decides what stands in it
+// (kallsyms_open): privilege may be dropped meanwhile.
+func (k *kernel) startSymbols() error {
+	f, err := openSymbols()
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer close(k.reading)
+		defer f.Close()
+		s, err := parseSymbols(f)
+		if err != nil {
+			k.readError = err
+			return
+		}
+		k.symbols.CompareAndSwap(nil, s)
+	}()
+	return nil
 }
 
 // known returns the symbols, which it waits for.
@@ -60,19 +75,8 @@ func (k *kernel) known() (*symbols, error) {
 	if s := k.symbols.Load(); s != nil {
 		return s, nil
 	}
-	s, err := k.first()
-	if err != nil {
-		return nil, err
-	}
-	k.symbols.CompareAndSwap(nil, s)
-	return k.symbols.Load(), nil
-}
-
-// keepSymbols waits for the symbols where nobody else does any more.
-func (k *kernel) keepSymbols() error {
-	_, err := k.known()
-	k.first = nil
-	return err
+	<-k.reading
+	return k.symbols.Load(), k.readError
 }
 
 // symbolAgain is how often symbolAt looks for modules that are new.
@@ -82,7 +86,10 @@ const symbolAgain = uint64(time.Second)
 // that was loaded a moment ago: if there are others than before the symbols are read
 // again. That takes a while, and nobody reads events meanwhile.
 func (k *kernel) symbolAt(addr uint64) string {
-	known := k.symbols.Load()
+	known, err := k.known()
+	if err != nil {
+		return ""
+	}
 	name := known.name(addr)
 	if name != "" || addr == 0 || !known.visible() || k.frozen.Load() {
 		return name

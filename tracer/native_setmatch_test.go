@@ -36,6 +36,8 @@ func newMatcher(t *testing.T, e *pcapexpr.Expr) *matcher {
 	if err := tr.cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
+	tr.early = startMaps(&tr.cfg)
+	defer tr.early.close()
 	if err := tr.load(); err != nil {
 		t.Fatal(err)
 	}

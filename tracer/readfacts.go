@@ -27,7 +27,7 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 		return out
 	}
 	paths := t.names.now.Load().paths
-	haveIPVS := t.kernel.has("ip_vs_schedule")
+	ipvs := haveIPVS()
 	for _, inode := range f.Netns {
 		path, ok := paths[inode]
 		if !ok {
@@ -37,7 +37,7 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 		if err := inNamespace(path, func() { out.readSysctls(inode) }); err != nil {
 			out.miss("settings of namespace %d: %v", inode, err)
 		}
-		if haveIPVS { // asking would load the module
+		if ipvs {
 			out.readServices(inode, path)
 		}
 	}
@@ -47,7 +47,11 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 
 // has says whether the kernel, or one of its modules, has a function.
 func (k *kernel) has(function string) bool {
-	_, ok := k.symbols.Load().find(function)
+	symbols, err := k.known()
+	if err != nil {
+		return false
+	}
+	_, ok := symbols.find(function)
 	return ok
 }
 

@@ -72,8 +72,7 @@ type ruleSpace struct {
 func newRuleNames(inv *inventory, warn func(string)) *ruleNames {
 	return &ruleNames{
 		read: func(ctx context.Context, path string) readResult {
-			_, nftables := inv.kernel.symbols.Load().find("nft_do_chain")
-			return readRules(ctx, path, nftables)
+			return readRules(ctx, path, inv.kernel.has("nft_do_chain"))
 		},
 		path:  func(netns uint32) string { return inv.now.Load().paths[netns] },
 		addrs: inv.addrsOf, warn: warn, now: monotonic,

@@ -9,8 +9,10 @@ type Sink interface {
 	// Event is called for each event; the event is reused after it returns.
 	Event(e *events.Event)
 	// Tick is called at least every Config.Poll with the monotonic clock, in ns, up
-	// to which the rings were read. It says whether it has more to do: then it is
-	// called again as soon as they were read again.
+	// to which the rings were read, and the names of devices and namespaces that have
+	// changed: where the latter takes long it is a quarter of a second late at most. It
+	// says whether it has more to do: then it is called again as soon as they were read
+	// again.
 	Tick(now uint64) (more bool)
 }
 

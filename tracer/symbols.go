@@ -36,20 +36,36 @@ type symbol struct {
 // readSymbols reads the kernel's symbol table. Without the right to see
 // addresses (kptr_restrict) functions are known by name only.
 func readSymbols() (*symbols, error) {
-	f, err := os.Open("/proc/kallsyms")
+	f, err := openSymbols()
 	if err != nil {
-		return nil, fmt.Errorf("kernel symbols: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	return parseSymbols(f)
 }
 
+func openSymbols() (*os.File, error) {
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return nil, fmt.Errorf("kernel symbols: %w", err)
+	}
+	return f, nil
+}
+
+// There are about as many functions, and their names are about as long: growing to that
+// step by step touches four times the memory.
+const (
+	manySymbols = 1 << 17
+	longName    = 24
+)
+
 // errManySymbols says that something else than a symbol table was read.
 var errManySymbols = errors.New("kernel symbols: more modules or longer names than any kernel has")
 
 func parseSymbols(r io.Reader) (*symbols, error) {
-	s := &symbols{modules: []string{""}}
+	s := &symbols{modules: []string{""}, list: make([]symbol, 0, manySymbols)}
 	var text strings.Builder
+	text.Grow(manySymbols * longName)
 	in := bufio.NewScanner(r)
 	for in.Scan() {
 		addr, kind, name, module, ok := splitSymbol(in.Bytes())
@@ -78,7 +94,7 @@ func parseSymbols(r io.Reader) (*symbols, error) {
 		return nil, fmt.Errorf("kernel symbols: %w", err)
 	}
 	s.text, s.list = strings.Clone(text.String()), slices.Clone(s.list) // without room to grow
-	slices.SortStableFunc(s.list, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
+	slices.SortFunc(s.list, func(a, b symbol) int { return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.begin, b.begin)) })
 	return s, nil
 }
 

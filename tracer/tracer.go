@@ -14,12 +14,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/rlimit"
 
-	"github.com/stackhop/stackhop/bpf"
 	"github.com/stackhop/stackhop/events"
-	"github.com/stackhop/stackhop/tracer/pcapbpf"
 )
 
 // Tracer is one run: programs attached to hooks, and the rings they fill.
@@ -35,6 +31,7 @@ type Tracer struct {
 	names  *inventory
 	links  *linkNews
 	clock  clock
+	early  *earlyMaps // until all maps are made
 
 	delivered, malformed uint64
 
@@ -63,8 +60,15 @@ func New(cfg Config) (*Tracer, error) {
 			return nil, err
 		}
 	}
-	k, err := startKernel()
-	if err != nil {
+	early := startMaps(&cfg)
+	defer early.close()
+	k := newKernel()
+	if cfg.Hooks == HooksAll {
+		if err := k.startSymbols(); err != nil {
+			return nil, err
+		}
+	}
+	if err := k.readTypes(); err != nil {
 		return nil, err
 	}
 	if err := k.checkLayout(); err != nil {
@@ -78,7 +82,7 @@ func New(cfg Config) (*Tracer, error) {
 			return nil, fmt.Errorf("%w: use --hooks tracepoints to see devices, namespaces and drops; IPVS, conntrack, netfilter and sockets are not observed then", err)
 		}
 	}
-	t := &Tracer{cfg: cfg, kernel: k, clock: newClock(), hooks: newHooks()}
+	t := &Tracer{cfg: cfg, kernel: k, clock: newClock(), hooks: newHooks(), early: early}
 	for _, h := range t.hooks {
 		if !cfg.Hooks.has(h.row) {
 			h.err = errNotWanted
@@ -97,13 +101,11 @@ func (t *Tracer) setUp() error {
 		name string
 		do   func() error
 	}{
-		// 5.10 counts BPF memory against the limit for locked memory.
-		{"raise the limit for locked memory", raiseMemlock},
 		{"read devices and namespaces", t.readNames},
 		{"create maps", t.load},
 		{"tell the kernel of sets", t.updateTargets},
 		{"attach", t.attachHooks},
-		{"read the kernel's symbols", t.kernel.keepSymbols},
+		{"read the kernel's symbols", t.readSymbols},
 		{"tell the kernel of services", t.updateVia},
 	} {
 		if err := t.cfg.step(s.name); err != nil {
@@ -112,13 +114,6 @@ func (t *Tracer) setUp() error {
 		if err := s.do(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func raiseMemlock() error {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("raise the limit for locked memory: %w", err)
 	}
 	return nil
 }
@@ -133,6 +128,15 @@ func (t *Tracer) readNames() (err error) {
 	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
 	t.names.looking.Go(t.names.findFirst) // done long before everything is attached
 	return nil
+}
+
+// readSymbols waits for the symbols, or begins to read them where no hook needs any.
+func (t *Tracer) readSymbols() error {
+	if t.cfg.Hooks != HooksAll {
+		return t.kernel.startSymbols()
+	}
+	_, err := t.kernel.known()
+	return err
 }
 
 // attachHooks attaches to devices, which waits for the kernel rather than for a CPU,
@@ -179,70 +183,6 @@ func (s HookSet) has(r *row) bool { return s == HooksAll || r.at == onTracepoint
 // errNotWanted says that a row is not of this run's hook set.
 var errNotWanted = errors.New("not used with --hooks tracepoints")
 
-// rateWindows is how many windows of Config.Rate a second has (RATE_WINDOW in
-// bpf/state.h).
-const rateWindows = 10
-
-// headerRoom holds the headers of nearly every packet: IPv6 and TCP with all
-// options, twice over in an ICMP error but for most of the options. What is
-// longer is cut.
-const headerRoom = 160
-
-// load creates the maps that all programs share.
-func (t *Tracer) load() error {
-	spec, err := bpf.Spec()
-	if err != nil {
-		return fmt.Errorf("read compiled programs: %w", err)
-	}
-	selection := asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
-	if t.cfg.Select != nil {
-		if selection, err = pcapbpf.Compile(t.cfg.Select); err != nil {
-			return fmt.Errorf("compile selection: %w", err)
-		}
-	}
-	set := map[string]uint32{"select_all": b2u(t.cfg.All), "prove_identity": b2u(t.cfg.Hooks == HooksTracepoints), "count_hits": b2u(t.cfg.Count), "sample": t.cfg.Sample, "rate": 0, "ring_mark": uint32(t.cfg.RingMark),
-		"typed_skb": b2u(t.kernel.trampolines || t.cfg.Hooks == HooksTracepoints),
-		"want_vlan": b2u(t.cfg.Select.ReadsVLAN()), "targets": b2u(len(t.cfg.Select.Sets()) > 0)}
-	if t.cfg.Record {
-		set["record"], set["snap"], set["room"] = 1, uint32(t.cfg.SnapLen), uint32(max(t.cfg.SnapLen, headerRoom))
-	}
-	online, err := onlineCPUs()
-	if err != nil {
-		return err
-	}
-	if t.cfg.Rate > 0 {
-		set["rate"] = max(1, t.cfg.Rate/uint32(len(online))/rateWindows)
-	}
-	for name, value := range set {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
-		}
-	}
-	possible, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("number of CPUs: %w", err)
-	}
-	if set["targets"] == 0 {
-		spec.Maps[bpf.MapTargets].MaxEntries = 1
-	}
-	spec.Maps[bpf.MapPackets].MaxEntries = uint32(t.cfg.MaxPackets)
-	spec.Maps[bpf.MapRings].MaxEntries = uint32(possible)
-	spec.Maps[bpf.MapRings].InnerMap.MaxEntries = uint32(t.cfg.RingBytes)
-	coll, err := ebpf.NewCollection(&ebpf.CollectionSpec{Maps: spec.Maps, Variables: spec.Variables, Types: spec.Types, ByteOrder: spec.ByteOrder})
-	if err != nil {
-		return fmt.Errorf("create maps: %w", err)
-	}
-	t.state = state{coll: coll}
-	t.loader = &loader{step: t.cfg.step, kernel: t.kernel, spec: spec, maps: coll.Maps, selection: selection}
-	if err := t.cfg.step("create rings"); err != nil {
-		return fmt.Errorf("create rings: %w", err)
-	}
-	if t.rings, err = newRings(coll.Maps[bpf.MapRings], online, t.cfg.RingBytes); err != nil {
-		return err
-	}
-	return t.loadForget()
-}
-
 func b2u(b bool) uint32 {
 	if b {
 		return 1
@@ -258,7 +198,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	defer wg.Wait()
 	defer stop()
 	if !t.frozen() {
-		wg.Go(func() { t.links.follow(background, func() { tell(t.names.news) }) })
+		wg.Go(func() { t.links.follow(background, t.names.changed) })
 		wg.Go(func() { t.names.watch(background) })
 		wg.Go(func() { t.names.watchProcesses(background) })
 		wg.Go(func() { t.followDevices(background) })
@@ -291,13 +231,15 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	defer ticker.Stop()
 	idle, busy := ticker.C, make(chan time.Time)
 	close(busy)
+	known := uint64(0)
 	for {
 		now := monotonic()
 		if err := t.rings.drain(deliver); err != nil {
 			return err
 		}
 		again := idle
-		if sink.Tick(now) {
+		known = max(known, t.names.until(now))
+		if sink.Tick(known) {
 			again = busy
 		}
 		select {

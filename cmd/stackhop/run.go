@@ -150,7 +150,7 @@ func (a *app) attach(c tracer.Config, names bool) (liveTracer, error) {
 	tr, err := a.sys.newTracer(c)
 	timer.Stop() // before what follows, which is not attaching and may take long on a busy machine
 	// What attaching took, types of the kernel above all, is not needed any more.
-	debug.FreeOSMemory()
+	go debug.FreeOSMemory()
 	return tr, err
 }
 
