@@ -42,7 +42,7 @@ type inventory struct {
 	news chan struct{} // the kernel told of a change
 	// unread is since when news was not read, by the monotonic clock; 0: all was.
 	unread atomic.Uint64
-	read chan struct{} // now is another one
+	read   chan struct{} // now is another one
 
 	// Processes are found apart from that: reading all namespaces may take longer than
 	// a traversal waits.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,10 @@ type kernel struct {
 	release string
 	// symbols is nil until they have been read, see known: then reading is closed, and
 	// readError is why they could not be.
-	symbols   atomic.Pointer[symbols]
-	reading   chan struct{}
-	readError error
+	symbols    atomic.Pointer[symbols]
+	reading    chan struct{}
+	readError  error
+	background sync.WaitGroup
 	// asked is when symbolAt last looked for new modules, by the monotonic clock;
 	// modules are those that it found then.
 	asked   atomic.Uint64
@@ -57,7 +59,7 @@ func (k *kernel) startSymbols() error {
 	if err != nil {
 		return err
 	}
-	go func() {
+	k.background.Go(func() {
 		defer close(k.reading)
 		defer f.Close()
 		s, err := parseSymbols(f)
@@ -66,7 +68,7 @@ func (k *kernel) startSymbols() error {
 			return
 		}
 		k.symbols.CompareAndSwap(nil, s)
-	}()
+	})
 	return nil
 }
 

@@ -352,6 +352,10 @@ func (t *Tracer) Close() error {
 	if t.links != nil {
 		t.links.socket.Close()
 	}
+	if t.names != nil {
+		t.names.looking.Wait()
+	}
+	t.kernel.background.Wait()
 	if t.rings != nil {
 		t.rings.close()
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stackhop/stackhop/events"
@@ -27,6 +28,10 @@ func (a *app) live(ctx context.Context, o *liveOptions) error {
 	if err != nil {
 		return errors.Join(err, o.capture.discard())
 	}
+	// What attaching took, types of the kernel above all, is not needed any more.
+	var freeing sync.WaitGroup
+	freeing.Go(debug.FreeOSMemory)
+	defer freeing.Wait()
 	result, err := a.runSession(ctx, tr, o)
 	quiet := closedPipe(err) // whoever read has seen enough
 	if result != nil && !quiet {
@@ -149,8 +154,6 @@ func (a *app) attach(c tracer.Config, names bool) (liveTracer, error) {
 	timer := time.AfterFunc(slowAttach, func() { a.say("attaching hooks…") })
 	tr, err := a.sys.newTracer(c)
 	timer.Stop() // before what follows, which is not attaching and may take long on a busy machine
-	// What attaching took, types of the kernel above all, is not needed any more.
-	go debug.FreeOSMemory()
 	return tr, err
 }
 
