@@ -72,14 +72,14 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/stage lab go test -json -tags lab -count=1 -timeout 75m ./scripts/labtest -spread -newest $(VERDICT_KERNELS) || ok=1; \
+	scripts/stage lab go test -json -tags lab -count=1 -timeout 75m -parallel 32 ./scripts/labtest -spread -newest $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
 
 # No test may pass by chance: one that fails once in so many times ends it.
 test-repeat: setup ## The unit tests 50 times and the lab's three times (REPEAT=50 REPEAT_LAB=3 KERNELS='5.10 7')
 	go test -count=$(REPEAT) -timeout 12h -failfast -skip '^TestNative' ./...
 	for i in $$(seq $(REPEAT_LAB)); do \
-		go test -tags lab -count=1 -timeout 120m -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700 -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
+		go test -tags lab -count=1 -timeout 120m -parallel 32 -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700 -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
 	done
 
 # Losses of all kernels' captures, ten million events, 200 starts,
@@ -117,10 +117,10 @@ else
 endif
 
 test-lab: ## The lab's checks alone, on all kernels
-	go test -tags lab -count=1 -timeout 120m -v -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700
+	go test -tags lab -count=1 -timeout 120m -parallel 32 -v -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700
 
 test-verdicts: ## Every failure, on all kernels: the matrix of findings; healthy traffic, which has none; tunnels
-	go test -tags lab -count=1 -timeout 90m -v ./scripts/labtest -run 'Test(Verdicts|Healthy|VXLAN|Nested)' -matrix $(CURDIR)/testdata/kernels/verdicts.md
+	go test -tags lab -count=1 -timeout 90m -parallel 32 -v ./scripts/labtest -run 'Test(Verdicts|Healthy|VXLAN|Nested)' -matrix $(CURDIR)/testdata/kernels/verdicts.md
 
 test-kube: ## The tests with a real API server and etcd
 	go test -tags kube -count=1 -timeout 20m -v ./scripts/kubetest

@@ -16,7 +16,8 @@ const machines = 2
 // slots gives out the places for machines.
 var slots = queue{free: machines}
 
-// A queue lets in who will take longest, so that in the end none runs alone for long.
+// A queue lets in who will take longest, so that in the end none runs alone for long. Go
+// has a queue of its own, in front of this one: go test -parallel 32 makes it no matter.
 type queue struct {
 	mu      sync.Mutex
 	free    int
