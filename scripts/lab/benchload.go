@@ -57,7 +57,7 @@ const (
 var benchLoads = []benchLoad{
 	{name: loadKept, unit: "requests/s", proto: "tcp", clients: 8, serve: serveEcho, ask: askKept},
 	{name: "connections", unit: "connections/s", proto: "tcp", clients: 8, serve: serveOnce, ask: askOnce},
-	{name: "bulk", unit: "bytes/s", proto: "tcp", clients: 1, serve: serveSink, ask: askBulk},
+	{name: loadBulk, unit: "bytes/s", proto: "tcp", clients: 1, serve: serveSink, ask: askBulk},
 	{name: "dns", unit: "questions/s", proto: "udp", clients: 8, echo: echoOne, ask: askDatagram},
 	// So few that nothing waits: what the tool takes when there is little to do.
 	{name: loadCalm, unit: "questions/s", proto: "udp", clients: 1, echo: echoOne, ask: askCalmly},

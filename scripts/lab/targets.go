@@ -128,6 +128,7 @@ const (
 	wayRecord          = "record everything"
 	wayThrown          = "events thrown away"
 	loadKept, loadCalm = "request-response", "calm"
+	loadBulk           = "bulk"
 	siteCluster        = "cluster"
 	sitePair           = "pair"
 )
@@ -144,6 +145,10 @@ var targets = []target{
 	{what: "request rate, everything selected, tracepoints", bound: 70, least: true, unit: "%",
 		find: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayAll, shareKept) },
 		why:  "the load takes both processors, and user space wants one of them: a reader that makes nothing of events left 85 % in the same run"},
+	{what: "bulk data, nothing selected, tracepoints", bound: 90, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayNothing, shareKept) }},
+	{what: "bulk data, everything selected, tracepoints", bound: 60, least: true, unit: "%",
+		find: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayAll, shareKept) }},
 	{what: "events lost at half of capacity", bound: 0, unit: "%",
 		find: func(f *figures) []seen { return f.point("load", seriesLost, 50) }},
 	{what: "attaching, all hooks", bound: 1, unit: "s",
