@@ -28,7 +28,7 @@ type spare struct {
 	hooks []HookVisit // of all its visits
 }
 
-// What is kept of them, at most; Advance gives out as many at once.
+// What is kept of them, at most; Advance gives out as many in one go.
 const (
 	maxSpares     = maxAtOnce
 	maxSpareHooks = 256

@@ -7,9 +7,15 @@ import (
 	"sort"
 )
 
-// maxAtOnce bounds the packets that Advance finishes, and those that it gives out: that
-// takes some 15 ms, for which nobody reads events.
-const maxAtOnce = 256
+// maxAtOnce bounds the packets that Advance finishes in one go, and those that it gives
+// out: that takes some 15 ms, for which nobody reads events. Where more than a part of
+// MaxPackets are open there is less time to read than room to keep: it finishes a quarter
+// of them then, crowdedRounds times as many at most.
+const (
+	maxAtOnce     = 256
+	crowdedPart   = 8
+	crowdedRounds = 32
+)
 
 // Advance says up to which time all events were added, in ns on the events' clock,
 // finishes packets that have settled by then, and gives out what was held back long
@@ -17,12 +23,16 @@ const maxAtOnce = 256
 // events reads on, and calls it again soon. A replay calls it as often as the run did,
 // so that what came in between finds the same packets open. Some events may be later
 // already: where CPUs are read one after the other, and reading one took long, the
-// others have more to tell of that time. Of very many open packets it finishes a
-// quarter: reading on first would fill the room for them, and have the oldest go before
-// their time, while a ring that is not read has whole packets shed.
+// others have more to tell of that time. Where very many are open, reading on first would
+// have the oldest go before their time for want of room, while a ring that is not read
+// has whole packets shed.
 func (s *Stitcher) Advance(now uint64) (more bool) {
 	s.now = max(s.now, now)
-	for most := max(len(s.open)/4, maxAtOnce); most > 0; most -= maxAtOnce {
+	most := maxAtOnce
+	if len(s.open) > s.cfg.MaxPackets/crowdedPart {
+		most = min(len(s.open)/4, crowdedRounds*maxAtOnce)
+	}
+	for ; most > 0; most -= maxAtOnce {
 		if more = s.advance(now); !more {
 			break
 		}

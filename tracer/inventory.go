@@ -47,11 +47,13 @@ type inventory struct {
 	// Processes are found apart from that: reading all namespaces may take longer than
 	// a traversal waits.
 	processes atomic.Pointer[map[uint32]process] // by a socket's inode; never changed
-	first     atomic.Pointer[map[uint32]process] // of all sockets at the start; nil: not known yet
+	first     atomic.Pointer[map[uint32]process] // of those at the start; nil: not known yet
 	looking   sync.WaitGroup                     // for first
 	want      chan struct{}                      // wanted has some
 
 	mu     sync.Mutex
+	looks  bool                // a look has begun and not ended
+	next   uint64              // ns: when the first news came since; 0: none
 	wanted map[uint32]struct{} // socket inodes to find the processes of
 	tried  map[uint32]int      // how often … was looked for in vain
 }
@@ -147,8 +149,8 @@ func (inv *inventory) notice(e *events.Event) {
 		inv.refreshSoon()
 	}
 	if inode := e.Socket.Inode; inode != 0 {
-		if _, _, ok := inv.Process(inode); !ok {
-			inv.wantProcess(inode)
+		if _, ok := (*inv.processes.Load())[inode]; !ok {
+			inv.wantProcess(inode) // also of first's, which may have another one by now
 		}
 	}
 }
@@ -167,8 +169,31 @@ func (inv *inventory) wantProcess(inode uint32) {
 
 // changed takes note of the kernel's news.
 func (inv *inventory) changed() {
-	inv.unread.CompareAndSwap(0, monotonic())
+	inv.mu.Lock()
+	now := monotonic()
+	if inv.looks && inv.next == 0 {
+		inv.next = now
+	}
+	inv.unread.CompareAndSwap(0, now)
+	inv.mu.Unlock()
 	tell(inv.news)
+}
+
+// look refreshes, and takes note of which news that has read: of those that came
+// meanwhile it may not have.
+func (inv *inventory) look() {
+	inv.mu.Lock()
+	inv.looks, inv.next = true, 0
+	select {
+	case <-inv.news:
+	default:
+	}
+	inv.mu.Unlock()
+	inv.refresh()
+	inv.mu.Lock()
+	inv.looks = false
+	inv.unread.Store(inv.next)
+	inv.mu.Unlock()
 }
 
 // maxUnread bounds what is waited for names, in ns: where devices change all the time
@@ -179,6 +204,9 @@ const maxUnread = uint64(250 * time.Millisecond)
 // have the number of one that went a moment ago: what ended after the news of it is not
 // to be told by that one's name.
 func (inv *inventory) until(now uint64) uint64 {
+	if !inv.kernel.ready() {
+		return 0
+	}
 	since := inv.unread.Load()
 	if since == 0 || since > now {
 		return now
@@ -213,12 +241,11 @@ func (inv *inventory) watch(ctx context.Context) {
 		case <-inv.wake:
 		case <-news:
 		}
-		begun := monotonic()
-		inv.refresh()
-		inv.readUpTo(begun)
+		begun := time.Now()
+		inv.look()
 		tell(inv.read)
 		news = nil
-		rested.Reset(restFor * time.Duration(monotonic()-begun))
+		rested.Reset(restFor * time.Since(begun))
 		// A number that cannot be found must not keep us busy.
 		select {
 		case <-ctx.Done():
@@ -234,18 +261,6 @@ func (inv *inventory) watch(ctx context.Context) {
 func (inv *inventory) findFirst() {
 	first := findProcesses(nil)
 	inv.first.Store(&first)
-}
-
-// readUpTo takes note that the news up to a time have been read.
-func (inv *inventory) readUpTo(begun uint64) {
-	since := inv.unread.Load()
-	if since == 0 || since > begun {
-		return
-	}
-	inv.unread.CompareAndSwap(since, 0)
-	if len(inv.news) > 0 { // meanwhile
-		inv.unread.CompareAndSwap(0, begun)
-	}
 }
 
 // watchProcesses finds the processes of sockets until ctx is done.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,7 +102,7 @@ func TestNotice(t *testing.T) {
 		{"no numbers", events.Event{}, false, false},
 		{"namespace", events.Event{Netns: 3}, true, false},
 		{"device", events.Event{Netns: 1, Ifindex: 3}, true, false},
-		{"process from the start", events.Event{Netns: 1, Socket: events.Socket{Inode: 8}}, false, false},
+		{"process from the start", events.Event{Netns: 1, Socket: events.Socket{Inode: 8}}, false, true},
 		{"process", events.Event{Netns: 1, Socket: events.Socket{Inode: 6}}, false, true},
 		{"process that was not found", events.Event{Netns: 1, Socket: events.Socket{Inode: 7}}, false, false},
 	}
@@ -117,7 +119,11 @@ func TestNotice(t *testing.T) {
 			drain(inv.want)
 		})
 	}
-	if _, ok := inv.wanted[6]; !ok || len(inv.wanted) != 1 {
+	if _, _, ok := inv.Process(8); !ok {
+		t.Error("the process from the start is not told until it is found anew")
+	}
+	_, six := inv.wanted[6]
+	if _, eight := inv.wanted[8]; !six || !eight || len(inv.wanted) != 2 {
 		t.Errorf("sockets to look for: %v", inv.wanted)
 	}
 }
@@ -125,7 +131,13 @@ func TestNotice(t *testing.T) {
 // TestUntil: what ends after news that was not read yet is not to be named yet.
 func TestUntil(t *testing.T) {
 	const ms = uint64(time.Millisecond)
-	inv := &inventory{news: make(chan struct{}, 1)}
+	k := newKernel()
+	inv := &inventory{kernel: k, news: make(chan struct{}, 1), now: atomic.Pointer[snapshot]{}}
+	inv.now.Store(&snapshot{})
+	if got := inv.until(1000 * ms); got != 0 {
+		t.Errorf("while symbols are read: %d", got)
+	}
+	close(k.reading)
 	if got := inv.until(1000 * ms); got != 1000*ms {
 		t.Errorf("without news: %d", got)
 	}
@@ -139,15 +151,13 @@ func TestUntil(t *testing.T) {
 			t.Errorf("%d ns after the news: known %d ns after them, want %d", int64(tt.now-since), int64(got-since), int64(tt.want-since))
 		}
 	}
-	if inv.readUpTo(since - 1); inv.unread.Load() != since {
-		t.Error("read by a look that began before")
-	}
-	if inv.readUpTo(since + 1); inv.unread.Load() != since+1 {
-		t.Error("news that came meanwhile, or that was not taken, is forgotten")
-	}
-	drain(inv.news)
-	if inv.readUpTo(since + 2); inv.until(since+1000*ms) != since+1000*ms {
+	if inv.look(); inv.unread.Load() != 0 || len(inv.news) > 0 {
 		t.Error("read, and waited for")
+	}
+	inv.looks = true // as while one reads
+	inv.changed()
+	if inv.next == 0 || len(inv.news) != 1 {
+		t.Error("news that came meanwhile is forgotten")
 	}
 }
 
@@ -316,5 +326,49 @@ func TestNativeFirstProcesses(t *testing.T) {
 	inv.looking.Wait()
 	if comm, pid, ok := inv.Process(uint32(st.Ino)); !ok || pid != uint32(os.Getpid()) || comm == "" {
 		t.Errorf("%q %d, %t", comm, pid, ok)
+	}
+}
+
+// TestNativeTicks: what is told waits for names while devices change, not for long, and
+// not otherwise; time never goes back.
+func TestNativeTicks(t *testing.T) {
+	r := startRun(t, Config{All: true, RingBytes: 1 << 16}, func(*events.Event) {})
+	<-r.tracer.kernel.reading // until then names are not known up to any time
+	r.mu.Lock()
+	r.ticks = nil
+	r.mu.Unlock()
+	behind := func(is bool) func() bool {
+		return func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			n := len(r.ticks)
+			return n > 0 && r.ticks[n-1][1] < r.ticks[n-1][0] == is
+		}
+	}
+	eventually(t, "names are known", behind(false))
+	changing := make(chan struct{})
+	var changes sync.WaitGroup
+	changes.Go(func() {
+		for {
+			select {
+			case <-changing:
+				return
+			default:
+				r.tracer.names.changed()
+			}
+		}
+	})
+	eventually(t, "names are waited for", behind(true))
+	close(changing)
+	changes.Wait()
+	eventually(t, "names are known again", behind(false))
+	last := [2]uint64{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tick := range r.ticks {
+		if tick[0] < last[0] || tick[1] < last[1] || tick[1] > tick[0] || tick[0]-tick[1] > maxUnread {
+			t.Errorf("%d ns, known up to %d behind %d ns, known up to %d", tick[0], tick[1], last[0], last[1])
+		}
+		last = tick
 	}
 }

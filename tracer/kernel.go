@@ -81,6 +81,16 @@ func (k *kernel) known() (*symbols, error) {
 	return k.symbols.Load(), k.readError
 }
 
+// ready says whether known would wait no more.
+func (k *kernel) ready() bool {
+	select {
+	case <-k.reading:
+		return true
+	default:
+		return false
+	}
+}
+
 // symbolAgain is how often symbolAt looks for modules that are new.
 const symbolAgain = uint64(time.Second)
 

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 type nullSink struct{ ticked func() }
 
 func (s *nullSink) Event(*events.Event) {}
-func (s *nullSink) Tick(uint64) bool {
+func (s *nullSink) Tick(_, _ uint64) bool {
 	if s.ticked != nil {
 		s.ticked()
 		s.ticked = nil

@@ -34,11 +34,11 @@ func (f *following) Event(e *events.Event) {
 }
 
 // Tick implements Sink.
-func (f *following) Tick(now uint64) bool {
+func (f *following) Tick(_, known uint64) bool {
 	f.begun.Do(func() { close(f.on) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.stitcher.Advance(now)
+	return f.stitcher.Advance(known)
 }
 
 // has says whether the node has a device.

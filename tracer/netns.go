@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -246,41 +247,75 @@ type process struct {
 }
 
 // findProcesses looks through all processes for the owners of sockets; nil: of all
-// sockets, up to maxProcesses.
+// sockets, up to maxProcesses. Of several processes that have one it is the one with the
+// lowest number: the server itself rather than those that it has started.
 func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 	found := map[uint32]process{}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.ParseUint(e.Name(), 10, 32)
-		if err != nil {
-			continue
-		}
-		dir := filepath.Join("/proc", e.Name())
+	for _, pid := range processNumbers() {
+		dir := filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10))
 		comm := sync.OnceValues(func() (string, error) {
 			text, err := os.ReadFile(dir + "/comm")
 			return strings.TrimSuffix(string(text), "\n"), err
 		})
-		fds, _ := os.ReadDir(dir + "/fd")
-		for _, fd := range fds {
-			target, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
-			if err != nil || !strings.HasPrefix(target, "socket:[") {
-				continue
+		eachSocket(dir+"/fd", func(inode uint32) (more bool) {
+			_, wanted := inodes[inode]
+			if _, known := found[inode]; known || !wanted && inodes != nil {
+				return true
 			}
-			n, err := strconv.ParseUint(strings.TrimSuffix(target[len("socket:["):], "]"), 10, 32)
+			name, err := comm()
 			if err != nil {
-				continue
+				return false // it has ended meanwhile
 			}
-			if _, ok := inodes[uint32(n)]; ok || inodes == nil {
-				name, err := comm()
-				if err != nil {
-					continue // it has ended meanwhile
-				}
-				found[uint32(n)] = process{comm: name, pid: uint32(pid)}
-			}
-		}
-		if inodes != nil && len(found) == len(inodes) || len(found) >= maxProcesses {
+			found[inode] = process{comm: name, pid: pid}
+			return !foundAll(found, inodes)
+		})
+		if foundAll(found, inodes) {
 			break
 		}
 	}
 	return found
+}
+
+func foundAll(found map[uint32]process, inodes map[uint32]struct{}) bool {
+	return inodes != nil && len(found) == len(inodes) || len(found) >= maxProcesses
+}
+
+// processNumbers are those of all processes, ascending.
+func processNumbers() (pids []uint32) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.ParseUint(e.Name(), 10, 32); err == nil {
+			pids = append(pids, uint32(pid))
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// descriptorsAtOnce is how many of a process are listed at a time: it may have a million.
+const descriptorsAtOnce = 1024
+
+// eachSocket gives the inodes of a process's sockets to f while that wants more.
+func eachSocket(dir string, f func(inode uint32) (more bool)) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	for {
+		names, _ := d.Readdirnames(descriptorsAtOnce)
+		if len(names) == 0 {
+			return
+		}
+		for _, name := range names {
+			target, err := os.Readlink(filepath.Join(dir, name))
+			if err != nil || !strings.HasPrefix(target, "socket:[") {
+				continue
+			}
+			n, err := strconv.ParseUint(strings.TrimSuffix(target[len("socket:["):], "]"), 10, 32)
+			if err == nil && !f(uint32(n)) {
+				return
+			}
+		}
+	}
 }

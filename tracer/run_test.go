@@ -26,6 +26,7 @@ type run struct {
 	warned []string
 	extra  func(e *events.Event) // called for each event, instead of keeping it
 	now    uint64
+	ticks  [][2]uint64 // the last of them: when, and how much is known
 }
 
 // Event implements Sink.
@@ -42,9 +43,13 @@ func (r *run) Event(e *events.Event) {
 }
 
 // Tick implements Sink.
-func (r *run) Tick(now uint64) bool {
+func (r *run) Tick(now, known uint64) bool {
 	r.mu.Lock()
 	r.now = now
+	r.ticks = append(r.ticks, [2]uint64{now, known})
+	if len(r.ticks) > 2000 {
+		r.ticks = slices.Delete(r.ticks, 0, 1000)
+	}
 	r.mu.Unlock()
 	return false
 }

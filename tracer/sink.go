@@ -9,11 +9,11 @@ type Sink interface {
 	// Event is called for each event; the event is reused after it returns.
 	Event(e *events.Event)
 	// Tick is called at least every Config.Poll with the monotonic clock, in ns, up
-	// to which the rings were read, and the names of devices and namespaces that have
-	// changed: where the latter takes long it is a quarter of a second late at most. It
-	// says whether it has more to do: then it is called again as soon as they were read
-	// again.
-	Tick(now uint64) (more bool)
+	// to which the rings were read, and the time up to which names are known: where
+	// devices and namespaces have changed, or the kernel's symbols are being read, that
+	// is earlier, by a quarter of a second at most for the former. It says whether it has
+	// more to do: then it is called again as soon as the rings were read again.
+	Tick(now, known uint64) (more bool)
 }
 
 // Stats counts events from the hooks to the Sink. Matched is the sum of

@@ -48,7 +48,7 @@ type Tracer struct {
 
 // New attaches all hooks, still switched off. If a required one cannot be
 // attached nothing stays attached. The error names the cause and the way out.
-func New(cfg Config) (*Tracer, error) {
+func New(cfg Config) (_ *Tracer, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -63,6 +63,11 @@ func New(cfg Config) (*Tracer, error) {
 	early := startMaps(&cfg)
 	defer early.close()
 	k := newKernel()
+	defer func() {
+		if err != nil {
+			k.background.Wait()
+		}
+	}()
 	if cfg.Hooks == HooksAll {
 		if err := k.startSymbols(); err != nil {
 			return nil, err
@@ -126,7 +131,9 @@ func (t *Tracer) readNames() (err error) {
 		return err
 	}
 	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
-	t.names.looking.Go(t.names.findFirst) // done long before everything is attached
+	if t.cfg.Keep != KeepNone { // which has them all found later
+		t.names.looking.Go(t.names.findFirst) // done long before everything is attached
+	}
 	return nil
 }
 
@@ -231,7 +238,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 	defer ticker.Stop()
 	idle, busy := ticker.C, make(chan time.Time)
 	close(busy)
-	known := uint64(0)
+	known := monotonic()
 	for {
 		now := monotonic()
 		if err := t.rings.drain(deliver); err != nil {
@@ -239,7 +246,7 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 		}
 		again := idle
 		known = max(known, t.names.until(now))
-		if sink.Tick(known) {
+		if sink.Tick(now, known) {
 			again = busy
 		}
 		select {

@@ -85,7 +85,7 @@ func (f *fakeTracer) Run(ctx context.Context, sink tracer.Sink) error {
 			rest = rest[1:]
 		}
 		f.now.Store(now)
-		sink.Tick(now)
+		sink.Tick(now, now)
 		if f.afterTick != nil {
 			f.afterTick(n)
 		}

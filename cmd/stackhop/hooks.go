@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -79,6 +80,7 @@ func (a *app) countHooks(c *cli.Context) (table []tracer.HookStatus, err error) 
 		return nil, err
 	}
 	tr, err := a.attach(cfg, false)
+	debug.FreeOSMemory()
 	if err != nil {
 		return nil, err
 	}

@@ -153,8 +153,9 @@ func (r *recorder) look(now uint64) error {
 	return r.status()
 }
 
-// tick records what has come up to now, and says how it goes.
-func (r *recorder) tick(now uint64, s *events.Stitcher) error {
+// tick records what has come up to now and how far the stitcher went, and says how it
+// goes.
+func (r *recorder) tick(now, known uint64, s *events.Stitcher) error {
 	// Each part must do without those before it.
 	if files := r.Files(); r.now == 0 || (len(files) > 0 && files[len(files)-1] != r.namedIn) {
 		if len(files) > 0 {
@@ -174,7 +175,7 @@ func (r *recorder) tick(now uint64, s *events.Stitcher) error {
 		written, size := r.Written()
 		r.progress.show(written, s.Stats().Traversals, size, lossesOf(r.told.Stats.Lost))
 	}
-	return r.Tick(now)
+	return r.Tick(known)
 }
 
 // nameDevices asks for the names of all devices, so that they are recorded:

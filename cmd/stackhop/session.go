@@ -105,7 +105,7 @@ func (s *session) meet(netns uint32) {
 }
 
 // Tick is the clock of the session.
-func (s *session) Tick(now uint64) (more bool) {
+func (s *session) Tick(now, known uint64) (more bool) {
 	if !s.begun {
 		s.begun = true
 		s.start = now
@@ -123,11 +123,11 @@ func (s *session) Tick(now uint64) (more bool) {
 		}
 	}
 	s.tellMissed()
-	more = s.stitcher.Advance(now)
+	more = s.stitcher.Advance(known)
 	s.collecting.tick(now)
 	s.display.flush(s.ctx)
 	if s.record != nil {
-		switch err := s.record.tick(now, s.stitcher); {
+		switch err := s.record.tick(now, known, s.stitcher); {
 		case errors.Is(err, record.ErrFull):
 			s.reason = "--max-bytes is reached"
 			s.end(nil)

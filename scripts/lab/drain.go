@@ -18,8 +18,8 @@ import (
 // the price of the hooks and of telling of events, which no reader can be without.
 type drain struct{ events uint64 }
 
-func (d *drain) Event(*events.Event)     { d.events++ }
-func (d *drain) Tick(uint64) (more bool) { return false }
+func (d *drain) Event(*events.Event)          { d.events++ }
+func (d *drain) Tick(_, _ uint64) (more bool) { return false }
 
 // cmdDrain reads the events of what is selected, until Ctrl-C. What it says is what
 // bpftrace says of a map that counts: the benchmarks read that.

@@ -73,8 +73,11 @@ func cmdOddities(args []string) error {
 		if err != nil {
 			good = false
 			r.Fault = err.Error()
+			err = fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err)
 			if *file == "" {
-				errs = append(errs, fmt.Errorf("%s (%s %s): %w", o.name, o.network, o.dial, err))
+				errs = append(errs, err)
+			} else {
+				fmt.Fprintf(os.Stderr, "lab: %v\n", err)
 			}
 		}
 		if r.open != nil {

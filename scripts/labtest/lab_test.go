@@ -13,6 +13,7 @@ package labtest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -54,8 +56,8 @@ var longest = map[string][]string{
 }
 
 func TestKernels(t *testing.T) {
-	t.Parallel()
 	bin, test := build(t), tracerTest(t)
+	t.Parallel()
 	of := func(series string) []string {
 		return slices.DeleteFunc(checks(t, bin), func(name string) bool {
 			where, long := longest[name]
@@ -89,19 +91,41 @@ func inDepth() string {
 	return *kernels
 }
 
-// build makes the two programs that the guests get.
+// programs is where the two programs are that the guests get, made once for all tests.
+var programs struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	var err error
+	if programs.dir, err = os.MkdirTemp("", "labtest-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(programs.dir)
+	os.Exit(status)
+}
+
+// build makes them, unless another test has.
 func build(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	for name, from := range map[string]string{"stackhop": "./cmd/stackhop", "lab": "./scripts/lab"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), from)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "GOOS=linux")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", from, err, out)
+	programs.once.Do(func() {
+		for name, from := range map[string]string{"stackhop": "./cmd/stackhop", "lab": "./scripts/lab"} {
+			cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(programs.dir, name), from)
+			cmd.Dir = root
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "GOOS=linux")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				programs.err = errors.Join(programs.err, fmt.Errorf("build %s: %w\n%s", from, err, out))
+			}
 		}
+	})
+	if programs.err != nil {
+		t.Fatal(programs.err)
 	}
-	return dir
+	return programs.dir
 }
 
 // checks asks the lab which checks there are, so that one that did not run is noticed.

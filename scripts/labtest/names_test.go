@@ -28,8 +28,8 @@ const serviceRanges = "192.168.0.0/16,fd00:10:96:ff::/112"
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestNames -v
 func TestNames(t *testing.T) {
-	slots.take(t, 5*time.Minute)
 	bin := build(t)
+	slots.take(t, 5*time.Minute)
 	m := clusterOf(t, bin)
 	c := apitest.Start(t, apitest.Config{ServiceRange: serviceRanges})
 	k := c.Client(t)
@@ -61,6 +61,7 @@ func clusterOf(t *testing.T, bin string, args ...string) (m manifest.Cluster) {
 
 // A guest with a card reaches the one port of this machine, and nothing else.
 func TestCard(t *testing.T) {
+	bin := build(t)
 	slots.take(t, time.Minute)
 	var others atomic.Int32
 	allowed := listen(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.WriteString(c, "allowed\n") })
@@ -84,7 +85,7 @@ func TestCard(t *testing.T) {
 	}
 	script.WriteString("timeout 10 nslookup localhost. 10.0.2.3 && echo ARRIVED DNS\n")
 	script.WriteString("ip netns add other && ip -n other -o link | grep -c eth && echo ARRIVED from a namespace; echo done\n")
-	m := run(t, build(t), "6.12", script.String(), "-g", fmt.Sprint(allowed))
+	m := run(t, bin, "6.12", script.String(), "-g", fmt.Sprint(allowed))
 	said := strings.Join(m.log, "\n")
 	if m.err != nil || !strings.Contains(said, "allowed") || !strings.Contains(said, "done") {
 		t.Errorf("the guest ended with %v and said\n%s", m.err, said)

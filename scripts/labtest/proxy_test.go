@@ -24,8 +24,8 @@ var captured = []string{"nginx", "nginx1-cluster-same", "itp-local", "empty", "o
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestProxy -v
 func TestProxy(t *testing.T) {
-	slots.take(t, 6*time.Minute)
 	bin := build(t)
+	slots.take(t, 6*time.Minute)
 	c := apitest.Start(t, apitest.Config{ServiceRange: serviceRanges})
 	m := clusterOf(t, bin, "-proxy")
 	apitest.CreateManifest(t, c.Client(t), &m)

@@ -19,8 +19,8 @@ import (
 //
 //	go test -tags lab -timeout 30m ./scripts/labtest -run TestRuntime -v
 func TestRuntime(t *testing.T) {
-	slots.take(t, time.Minute)
 	bin := build(t)
+	slots.take(t, time.Minute)
 	cmd := exec.Command(filepath.Join(root, "scripts/runtime"))
 	cmd.Stderr = os.Stderr
 	archive, err := cmd.Output()
