@@ -204,9 +204,6 @@ const maxUnread = uint64(250 * time.Millisecond)
 // have the number of one that went a moment ago: what ended after the news of it is not
 // to be told by that one's name.
 func (inv *inventory) until(now uint64) uint64 {
-	if !inv.kernel.ready() {
-		return 0
-	}
 	since := inv.unread.Load()
 	if since == 0 || since > now {
 		return now

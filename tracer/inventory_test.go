@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,13 +130,8 @@ func TestNotice(t *testing.T) {
 // TestUntil: what ends after news that was not read yet is not to be named yet.
 func TestUntil(t *testing.T) {
 	const ms = uint64(time.Millisecond)
-	k := newKernel()
-	inv := &inventory{kernel: k, news: make(chan struct{}, 1), now: atomic.Pointer[snapshot]{}}
+	inv := &inventory{news: make(chan struct{}, 1)}
 	inv.now.Store(&snapshot{})
-	if got := inv.until(1000 * ms); got != 0 {
-		t.Errorf("while symbols are read: %d", got)
-	}
-	close(k.reading)
 	if got := inv.until(1000 * ms); got != 1000*ms {
 		t.Errorf("without news: %d", got)
 	}
@@ -333,10 +327,6 @@ func TestNativeFirstProcesses(t *testing.T) {
 // not otherwise; time never goes back.
 func TestNativeTicks(t *testing.T) {
 	r := startRun(t, Config{All: true, RingBytes: 1 << 16}, func(*events.Event) {})
-	<-r.tracer.kernel.reading // until then names are not known up to any time
-	r.mu.Lock()
-	r.ticks = nil
-	r.mu.Unlock()
 	behind := func(is bool) func() bool {
 		return func() bool {
 			r.mu.Lock()

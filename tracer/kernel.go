@@ -52,8 +52,7 @@ func readKernel() (*kernel, error) {
 }
 
 // startSymbols begins to read the symbols, which the kernel takes 0.1 s or more to write
-// down, and known waits for. Who opens the table decides what stands in it
-// (kallsyms_open): privilege may be dropped meanwhile.
+// down, and known waits for.
 func (k *kernel) startSymbols() error {
 	f, err := openSymbols()
 	if err != nil {
@@ -81,14 +80,10 @@ func (k *kernel) known() (*symbols, error) {
 	return k.symbols.Load(), k.readError
 }
 
-// ready says whether known would wait no more.
-func (k *kernel) ready() bool {
-	select {
-	case <-k.reading:
-		return true
-	default:
-		return false
-	}
+// awaitSymbols waits for the symbols where no hook has asked for any.
+func (k *kernel) awaitSymbols() error {
+	_, err := k.known()
+	return err
 }
 
 // symbolAgain is how often symbolAt looks for modules that are new.

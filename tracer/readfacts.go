@@ -27,7 +27,7 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 		return out
 	}
 	paths := t.names.now.Load().paths
-	ipvs := haveIPVS()
+	haveIPVS := t.kernel.has("ip_vs_schedule")
 	for _, inode := range f.Netns {
 		path, ok := paths[inode]
 		if !ok {
@@ -37,7 +37,7 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 		if err := inNamespace(path, func() { out.readSysctls(inode) }); err != nil {
 			out.miss("settings of namespace %d: %v", inode, err)
 		}
-		if ipvs {
+		if haveIPVS { // asking would load the module
 			out.readServices(inode, path)
 		}
 	}

@@ -10,9 +10,9 @@ type Sink interface {
 	Event(e *events.Event)
 	// Tick is called at least every Config.Poll with the monotonic clock, in ns, up
 	// to which the rings were read, and the time up to which names are known: where
-	// devices and namespaces have changed, or the kernel's symbols are being read, that
-	// is earlier, by a quarter of a second at most for the former. It says whether it has
-	// more to do: then it is called again as soon as the rings were read again.
+	// devices and namespaces have just changed that is earlier, by a quarter of a second
+	// at most. It says whether it has more to do: then it is called again as soon as the
+	// rings were read again.
 	Tick(now, known uint64) (more bool)
 }
 

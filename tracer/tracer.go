@@ -68,10 +68,8 @@ func New(cfg Config) (_ *Tracer, err error) {
 			k.background.Wait()
 		}
 	}()
-	if cfg.Hooks == HooksAll {
-		if err := k.startSymbols(); err != nil {
-			return nil, err
-		}
+	if err := k.startSymbols(); err != nil {
+		return nil, err
 	}
 	if err := k.readTypes(); err != nil {
 		return nil, err
@@ -110,7 +108,7 @@ func (t *Tracer) setUp() error {
 		{"create maps", t.load},
 		{"tell the kernel of sets", t.updateTargets},
 		{"attach", t.attachHooks},
-		{"read the kernel's symbols", t.readSymbols},
+		{"read the kernel's symbols", t.kernel.awaitSymbols},
 		{"tell the kernel of services", t.updateVia},
 	} {
 		if err := t.cfg.step(s.name); err != nil {
@@ -135,15 +133,6 @@ func (t *Tracer) readNames() (err error) {
 		t.names.looking.Go(t.names.findFirst) // done long before everything is attached
 	}
 	return nil
-}
-
-// readSymbols waits for the symbols, or begins to read them where no hook needs any.
-func (t *Tracer) readSymbols() error {
-	if t.cfg.Hooks != HooksAll {
-		return t.kernel.startSymbols()
-	}
-	_, err := t.kernel.known()
-	return err
 }
 
 // attachHooks attaches to devices, which waits for the kernel rather than for a CPU,

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/moby/ipvs"
@@ -67,14 +66,6 @@ func leadsTo(e *pcapexpr.Expr, s virtualService) bool {
 	return false
 }
 
-// haveIPVS says whether the kernel has IPVS: asking for its services would load it. Each
-// namespace has that file then (ip_vs_control_net_init), and the symbols, which would
-// tell as well, may still be being read.
-func haveIPVS() bool {
-	_, err := os.Stat("/proc/net/ip_vs")
-	return err == nil
-}
-
 // updateVia brings sh_via up to date with the services of all namespaces.
 func (t *Tracer) updateVia() error {
 	t.update.Lock()
@@ -87,8 +78,8 @@ func (t *Tracer) findVia() error {
 	if t.cfg.Select == nil || t.frozen() {
 		return nil
 	}
-	if !haveIPVS() {
-		return nil
+	if !t.kernel.has("ip_vs_schedule") {
+		return nil // asking would load the module
 	}
 	wanted := map[viaKey]bool{}
 	for _, path := range t.names.now.Load().paths {
