@@ -72,7 +72,7 @@ test: setup ## Everything: unit, native (root), fuzzing, a real API server, five
 	scripts/stage cross $(MAKE) -s cross || ok=1; \
 	scripts/stage fuzz $(MAKE) -s fuzz || ok=1; \
 	scripts/stage kube go test -json -tags kube -count=1 -timeout 20m ./scripts/kubetest || ok=1; \
-	scripts/kube/build kube-proxy >/dev/null || ok=1; \
+	scripts/kube/build kube-proxy >/dev/null && scripts/runtime >/dev/null || ok=1; \
 	scripts/stage lab go test -json -tags lab -count=1 -timeout 75m -parallel 32 ./scripts/labtest -spread -newest $(VERDICT_KERNELS) || ok=1; \
 	scripts/stage --sum && exit $$ok
 

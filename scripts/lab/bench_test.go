@@ -251,3 +251,17 @@ func TestBenchPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestEventsLost(t *testing.T) {
+	for line, want := range map[string]bool{
+		"9 packets matched with 80 events, 80 delivered to user space, 0 lost":                           false,
+		"9 packets matched with 80 events, 80 delivered to user space, LOST shed 116":                    false,
+		"9 packets matched with 80 events, 79 delivered to user space, LOST ring 1, shed 116":            true,
+		"9 packets matched with 80 events, 80 delivered to user space, LOST packet-table 2":              true,
+		"9 packets matched with 80 events, 80 delivered to user space, LOST shed 2, evicted 1; and more": true,
+	} {
+		if got := eventsLost(line); got != want {
+			t.Errorf("%q: %t", line, got)
+		}
+	}
+}

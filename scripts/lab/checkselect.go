@@ -88,7 +88,7 @@ func normalised(v *verified) (map[string]string, error) {
 	for _, t := range v.packet {
 		n := *t
 		n.ID, n.Flow, n.CausedBy, n.Causes = "", "", "", nil
-		n.Length = 0
+		n.Length, n.LostInRun = 0, nil // each run's own
 		n.Src.Process, n.Src.PID, n.Dst.Process, n.Dst.PID = "", 0, "", 0
 		n.Notes = slices.DeleteFunc(slices.Clone(n.Notes), func(s string) bool {
 			// A machine that is slow sends again what had arrived.
