@@ -186,7 +186,7 @@ var targets = []target{
 		why: "decoding alone takes 20 to 28 ns; the rest is stitching and what a traversal says"},
 	{what: "replay", bound: 5e6, least: true, unit: "events/s",
 		find: func(f *figures) []seen { return f.goBench("stackhop.Replay", "events/s", asIs) },
-		why:  "one goroutine stitches, which alone takes 199 to 221 ns an event (4.5 to 5.0 M events/s, BenchmarkFloors); reading, beside it, takes 112 to 115"},
+		why:  "one goroutine stitches, which alone takes 190 to 197 ns an event (5.1 to 5.3 M events/s, BenchmarkFloors); reading, beside it, takes 111 to 116"},
 	{what: "an event with 1,000,000 live flows, of that with one, selected", bound: 115, unit: "%",
 		find: func(f *figures) []seen {
 			return f.growth("tracer.Stitch/selected=true/flows=1000000", "tracer.Stitch/selected=true/flows=1")
@@ -214,7 +214,7 @@ var targets = []target{
 		}},
 	{what: "a report of 100,000 traversals", bound: 2, unit: "s",
 		find: func(f *figures) []seen { return f.goBench("stackhop.Report", "ns/op", seconds) },
-		why:  "that is from the file on: it has 7.6 M events, whose stitching alone takes 1.6 s at 210 ns each, and 0.4 s of the page come behind it on the same goroutine"},
+		why:  "that is from the file on: it has 7.6 M events, whose stitching alone takes 1.5 s at 195 ns each, and 0.4 s of the page come behind it on the same goroutine"},
 }
 
 var errNoFigures = errors.New("there is nothing that make bench, bench-growth or bench-go has left")
