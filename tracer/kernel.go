@@ -44,7 +44,8 @@ func newKernel() *kernel { return &kernel{release: release(), reading: make(chan
 
 func readKernel() (*kernel, error) {
 	k := newKernel()
-	if err := errors.Join(k.startSymbols(), k.readTypes()); err != nil {
+	k.startSymbols()
+	if err := k.readTypes(); err != nil {
 		return nil, err
 	}
 	_, err := k.known()
@@ -53,22 +54,16 @@ func readKernel() (*kernel, error) {
 
 // startSymbols begins to read the symbols, which the kernel takes 0.1 s or more to write
 // down, and known waits for.
-func (k *kernel) startSymbols() error {
-	f, err := openSymbols()
-	if err != nil {
-		return err
-	}
+func (k *kernel) startSymbols() {
 	k.background.Go(func() {
 		defer close(k.reading)
-		defer f.Close()
-		s, err := parseSymbols(f)
+		s, err := readSymbols()
 		if err != nil {
 			k.readError = err
 			return
 		}
-		k.symbols.CompareAndSwap(nil, s)
+		k.symbols.Store(s)
 	})
-	return nil
 }
 
 // known returns the symbols, which it waits for.
@@ -93,10 +88,7 @@ const symbolAgain = uint64(time.Second)
 // that was loaded a moment ago: if there are others than before the symbols are read
 // again. That takes a while, and nobody reads events meanwhile.
 func (k *kernel) symbolAt(addr uint64) string {
-	known, err := k.known()
-	if err != nil {
-		return ""
-	}
+	known := k.symbols.Load()
 	name := known.name(addr)
 	if name != "" || addr == 0 || !known.visible() || k.frozen.Load() {
 		return name

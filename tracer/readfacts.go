@@ -47,11 +47,7 @@ func (t *Tracer) Facts(f FactsFilter) Facts {
 
 // has says whether the kernel, or one of its modules, has a function.
 func (k *kernel) has(function string) bool {
-	symbols, err := k.known()
-	if err != nil {
-		return false
-	}
-	_, ok := symbols.find(function)
+	_, ok := k.symbols.Load().find(function)
 	return ok
 }
 

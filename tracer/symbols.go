@@ -36,20 +36,12 @@ type symbol struct {
 // readSymbols reads the kernel's symbol table. Without the right to see
 // addresses (kptr_restrict) functions are known by name only.
 func readSymbols() (*symbols, error) {
-	f, err := openSymbols()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return parseSymbols(f)
-}
-
-func openSymbols() (*os.File, error) {
 	f, err := os.Open("/proc/kallsyms")
 	if err != nil {
 		return nil, fmt.Errorf("kernel symbols: %w", err)
 	}
-	return f, nil
+	defer f.Close()
+	return parseSymbols(f)
 }
 
 // There are about as many functions, and their names are about as long: growing to that

@@ -68,9 +68,7 @@ func New(cfg Config) (_ *Tracer, err error) {
 			k.background.Wait()
 		}
 	}()
-	if err := k.startSymbols(); err != nil {
-		return nil, err
-	}
+	k.startSymbols()
 	if err := k.readTypes(); err != nil {
 		return nil, err
 	}
