@@ -239,7 +239,7 @@ func RunCleaner() int {
 	if os.Getenv(cleanerEnv) == cleanerDetach {
 		return 0 // the links go with this process
 	}
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1)
 	// A container that needs too much memory is killed as a whole (memory.oom.group,
 	// as Kubernetes sets it), but for processes that say this. Without
 	// CAP_SYS_RESOURCE it may not be said.

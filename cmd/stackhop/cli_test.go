@@ -132,7 +132,7 @@ type world struct {
 	config         tracer.Config // what the tracer was made with
 	missing        []error       // what a topology lacks
 	stdout, stderr bytes.Buffer
-	signals        chan os.Signal
+	signals, asks  chan os.Signal
 	exited         chan int
 }
 
@@ -161,7 +161,7 @@ func newWorld(t testing.TB) *world {
 // newWorldOf is a world in which a capture happens.
 func newWorldOf(t testing.TB, c *events.Capture) *world {
 	t.Helper()
-	w := &world{signals: make(chan os.Signal, 2), exited: make(chan int, 1)}
+	w := &world{signals: make(chan os.Signal, 2), asks: make(chan os.Signal, 1), exited: make(chan int, 1)}
 	w.tr = &fakeTracer{
 		capture: c, hasFunctions: true, hooks: someHooks(),
 		stats: tracer.Stats{Matched: uint64(len(c.Events)), Delivered: uint64(len(c.Events)), Packets: 3, Lost: map[string]uint64{"ring": 0}},
@@ -174,6 +174,7 @@ func newWorldOf(t testing.TB, c *events.Capture) *world {
 		own:    func(*os.File) error { return nil }, ownConnections: func() []events.Tuple { return nil },
 		gives: func() bool { return false }, foreign: func(string) (bool, bool) { return false, false },
 		signals: func() (<-chan os.Signal, func()) { return w.signals, func() {} },
+		asks:    func() (<-chan os.Signal, func()) { return w.asks, func() {} },
 		exit:    func(code int) { w.exited <- code },
 		newTracer: func(cfg tracer.Config) (liveTracer, error) {
 			w.config = cfg

@@ -94,6 +94,10 @@ PRIVILEGE:
    the node is taken to be as it was at the start, and rules are not read; below Linux 5.19 CAP_BPF stays. COMMAND has
    what you have.
 
+SIGNALS:
+   SIGINT (Ctrl-C) and SIGTERM end the trace with a summary, a second one at once. SIGUSR1 prints what was counted and
+   lost so far.
+
 EXIT STATUS:
    0 done, 1 wrong usage or system error. With --exit-status also 2 events were lost or packets shed for want of room,
    3 a traversal was terminated, 4 nothing matched; the smallest of them that holds.
@@ -112,7 +116,7 @@ const recordHelp = commandHead + `   # for the ticket: one client and one servic
    # while a command runs, and shown as well
    {{.HelpName}} -w n1.hop --print --to :80 -- curl -s http://8.219.164.113/
 ` + commandTail + `
-   Targets, filters, COMMAND, the names file and --keep-caps are those of trace.
+   Targets, filters, COMMAND, the names file, --keep-caps and signals are those of trace.
 
 WHAT IS IN THE FILE:
    Events with the packets' headers (payload only with --snaplen), names of namespaces, devices, processes, pods,

@@ -33,9 +33,9 @@ func isLauncher() bool { return os.Getenv(launcherEnv) != "" }
 // runLauncher is the launcher process: its arguments are the path of COMMAND, and its
 // words. It was started before privilege was dropped, and so has what the user had.
 func runLauncher() int {
-	// The terminal's signals are for the tool until then, which ends this process by
-	// letting go of the pipe. An exec takes handlers away (man 2 execve).
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	// The terminal's signals, and pkill's by name, are for the tool until then, which ends
+	// this process by letting go of the pipe. An exec takes handlers away (man 2 execve).
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1)
 	syscall.CloseOnExec(launcherWord)
 	syscall.CloseOnExec(launcherAnswer)
 	word, answer := os.NewFile(launcherWord, "word"), os.NewFile(launcherAnswer, "answer")

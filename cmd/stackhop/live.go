@@ -30,6 +30,7 @@ type liveOptions struct {
 	capture    *capture       // nil: none
 	cluster    cluster        // nil: none
 	sets       []*namedSet    // of the selection, that follow the cluster
+	asked      <-chan os.Signal
 }
 
 // close ends what the options hold open.

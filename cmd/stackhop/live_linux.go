@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -41,6 +42,13 @@ func kernelRelease() string {
 		return ""
 	}
 	return strings.TrimSpace(string(data))
+}
+
+// notifyAsks is for SIGUSR1, which asks tcpdump and bpftrace for their counters, too.
+func notifyAsks() (<-chan os.Signal, func()) {
+	ch := make(chan os.Signal, 1) // asked twice before it is answered: one answer
+	signal.Notify(ch, unix.SIGUSR1)
+	return ch, func() { signal.Stop(ch) }
 }
 
 // sudoUser is who called us through sudo.

@@ -23,6 +23,7 @@ func ownConnections() []events.Tuple              { return nil }
 func ownFile(*os.File) error                      { return nil }
 func givesFiles() bool                            { return false }
 func foreignDir(string) (foreign, sticky bool)    { return false, false }
+func notifyAsks() (<-chan os.Signal, func())      { return nil, func() {} }
 func kernelRelease() string                       { return "" }
 
 // isTerminal is good enough to choose colours: the other character devices do

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // toolPatience bounds every wait for a condition.
@@ -202,4 +204,27 @@ func buildTool(t *testing.T) string {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return bin
+}
+
+// TestNativeAsked: SIGUSR1 asks for what was counted so far, and ends nothing.
+func TestNativeAsked(t *testing.T) {
+	node := newSpace(t, "asked")
+	pod, _ := newPod(t, node, 1)
+	ready := filepath.Join(t.TempDir(), "ready")
+	r := startTool(t, buildTool(t), node, "trace", "--hooks", "tracepoints", "--ready-file", ready, "udp port 9")
+	r.until("ready", func() bool {
+		_, err := os.Stat(ready)
+		return err == nil
+	})
+	for asked := 1; asked <= 2; asked++ {
+		send(t, pod, 1)
+		if err := r.cmd.Process.Signal(unix.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		r.until("an answer", func() bool { return strings.Count(r.stderr(), "stackhop: so far ") == asked })
+	}
+	text := r.interrupt()
+	if _, last, _ := strings.Cut(text, "\nstackhop: 4 packets matched with "); !strings.Contains(last, "0 lost") {
+		t.Errorf("want two datagrams and their errors: %s", text)
+	}
 }

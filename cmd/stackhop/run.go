@@ -20,6 +20,9 @@ import (
 
 // live observes the kernel until something ends it.
 func (a *app) live(ctx context.Context, o *liveOptions) error {
+	asked, release := a.sys.asks()
+	defer release()
+	o.asked = asked
 	var tr liveTracer
 	err := a.keepForLater(o)
 	if err == nil {
@@ -66,6 +69,7 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 
 	s := &session{
 		tr: tr, own: a.sys.own, bounds: o.bounds, capture: o.capture, display: newDisplay(a.sys, o.show, o.bounds.count), ctx: ctx, cancel: cancel, warn: o.config.Warn,
+		asked: o.asked, answer: func(r *outcome) { a.say("so far %s", r.summary()) },
 	}
 	s.display.out.patience, s.display.out.enough = outputPatience, interruptible
 	node, err := a.sys.hostname()
@@ -109,11 +113,8 @@ func (a *app) runSession(parent context.Context, tr liveTracer, o *liveOptions) 
 		err = errors.Join(err, s.child.stop())
 	}
 	unwritten := s.display.close(interruptible, outputPatience)
-	result := &outcome{shown: s.display.shown, unwritten: unwritten}
-	// The counters are read before the tracer is closed, after the last event.
-	result.kernel, result.stitched = tr.Stats(), s.stitcher.Stats()
+	result := s.outcome(unwritten)
 	if s.record != nil {
-		result.reason, result.recorded = s.reason, s.record.Recorder
 		err = errors.Join(err, s.record.close(result))
 	}
 	if outErr := s.display.err(); outErr != nil {

@@ -49,6 +49,8 @@ type session struct {
 	capture    *capture             // nil: none
 	record     *recorder            // nil: none
 	warn       func(text string)    // says what was lost so far; nil: nobody is told before the end
+	asked      <-chan os.Signal     // by each somebody asks what was counted so far
+	answer     func(*outcome)       // tells him
 	look       func()               // asks for the name of a namespace that is new; nil: nobody knows more
 	spaces     map[uint32]struct{}  // that were seen
 	collecting collecting
@@ -139,6 +141,11 @@ func (s *session) Tick(now, known uint64) (more bool) {
 		s.checked = now
 		s.tellLosses()
 	}
+	select {
+	case <-s.asked:
+		s.answer(s.outcome(0))
+	default:
+	}
 	switch {
 	case s.display.err() != nil:
 		s.end(nil) // finish reports it
@@ -210,6 +217,16 @@ func (s *session) lastLosses() {
 	} else if err := s.record.status(); err != nil {
 		s.end(err)
 	}
+}
+
+// outcome is what the run has come to. At its end that is read after the last event and
+// before the tracer is closed.
+func (s *session) outcome(unwritten int64) *outcome {
+	o := &outcome{shown: s.display.shown, unwritten: unwritten, kernel: s.tr.Stats(), stitched: s.stitcher.Stats(), reason: s.reason}
+	if s.record != nil {
+		o.recorded = s.record.Recorder
+	}
+	return o
 }
 
 // ready tells whoever waits for it that everything is attached and on.

@@ -58,6 +58,8 @@ type system struct {
 	ownConnections func() []events.Tuple
 	// signals delivers the signals that end a run, until stop is called.
 	signals func() (ch <-chan os.Signal, stop func())
+	// asks delivers those that ask what was counted so far, until stop is called.
+	asks func() (ch <-chan os.Signal, stop func())
 	// exit ends the process at once.
 	exit func(code int)
 
@@ -79,7 +81,7 @@ func newSystem() *system {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, hostname: os.Hostname, kernelRelease: kernelRelease, bootID: tracer.BootID,
 		terminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr), own: ownFile, gives: givesFiles, foreign: foreignDir, ownConnections: ownConnections,
-		signals: notifySignals, exit: os.Exit,
+		signals: notifySignals, asks: notifyAsks, exit: os.Exit,
 		newTracer: newTracer, newCluster: newCluster, probe: tracer.Probe, hookTable: tracer.HookTable, readTopology: tracer.ReadTopology,
 		netnsAddrs: netnsAddrs, netnsNames: netnsNames,
 	}

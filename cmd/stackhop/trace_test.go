@@ -244,6 +244,33 @@ func TestLossIsTold(t *testing.T) {
 	}
 }
 
+// TestAsked: who asks is told what was counted so far, and the run goes on.
+func TestAsked(t *testing.T) {
+	for name, args := range map[string][]string{
+		"trace":  {"trace", "tcp", "--for", "5s"},
+		"record": {"record", "-w", filepath.Join(t.TempDir(), "x.hop"), "tcp", "--for", "5s"},
+	} {
+		w := newWorld(t)
+		w.tr.afterTick = func(n int) {
+			switch n {
+			case 30:
+				w.asks <- syscall.SIGTERM // any: what comes here asks
+			case 60:
+				w.tr.stats.Lost["ring"] = 3
+			}
+		}
+		w.must(t, args...)
+		before, after, ok := strings.Cut(w.stderr.String(), "stackhop: so far 3 packets matched with 108 events, 108 delivered to user space, 0 lost\nstackhop: 3 traversals: ")
+		if !ok || !strings.Contains(after, "stackhop: 3 packets matched with 108 events, 108 delivered to user space, LOST ring 3\n") ||
+			strings.Contains(before, "matched") {
+			t.Errorf("%s: %s", name, w.stderr.String())
+		}
+		if name == "record" && strings.Count(after, "stackhop: recorded ") != 2 {
+			t.Errorf("what was recorded so far, and in the end: %s", w.stderr.String())
+		}
+	}
+}
+
 // TestRateAndSample: what is shed on purpose is told, but no loss.
 func TestRateAndSample(t *testing.T) {
 	for sample, want := range map[string]uint32{"1/100": 100, "100": 100, "1/1": 1} {

@@ -95,11 +95,9 @@ func (o *benchOptions) measure(t tool, site benchSite, name string) error {
 		return err
 	}
 	b := bench{Kernel: kernelRelease(), Site: name, rounds: o.rounds, lasts: o.lasts, ways: ways, loads: loads, left: left}
-	for _, l := range loads {
-		for round := range o.rounds {
-			if err := b.round(l, site, round+1); err != nil {
-				return err
-			}
+	for round := range o.rounds {
+		if err := b.round(site, round+1); err != nil {
+			return err
 		}
 	}
 	return errors.Join(o.write(&b), b.check())
@@ -128,33 +126,51 @@ func (o *benchOptions) choose(t tool, site benchSite) (ways []benchWay, left []s
 	return ways, left, err
 }
 
-// round measures a load untraced, beside the first way, untraced, beside the
-// second, and so on.
-func (b *bench) round(l benchLoad, site benchSite, round int) error {
-	before, err := l.measure(site, b.lasts)
+// round measures all traffic untraced, beside the first way, untraced, beside the
+// second, and so on: a way is attached once for all kinds of traffic.
+func (b *bench) round(site benchSite, round int) error {
+	before, err := b.untraced(site, round)
 	if err != nil {
 		return err
 	}
-	b.runs = append(b.runs, benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: untraced,
-		Round: round, Rate: before.rate, Errors: before.errors})
 	for _, w := range b.ways {
-		during, cost, err := w.around(l, site, b.lasts)
+		during, err := w.around(b.loads, site, b.lasts)
 		if err != nil {
 			return err
 		}
-		after, err := l.measure(site, b.lasts)
+		after, err := b.untraced(site, round)
 		if err != nil {
 			return err
 		}
-		f := benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: w.name, Round: round,
-			Rate: during.rate, Errors: during.errors, Ratio: ratio(during.rate, before.rate, after.rate), Cost: &cost}
-		b.runs = append(b.runs, f, benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: untraced,
-			Round: round, Rate: after.rate, Errors: after.errors})
-		fmt.Fprintf(os.Stderr, "lab: %s, round %d, %s: %s of %s %s, attached in %.2f s\n",
-			l.name, round, w.name, percent(f.Ratio), scaled(before.rate), l.unit, cost.Attach)
+		for i, d := range during {
+			f := b.figure(i, w.name, round, d.loadResult)
+			f.Ratio, f.Cost = ratio(d.rate, before[i].rate, after[i].rate), &d.cost
+			b.runs = append(b.runs, f)
+			fmt.Fprintf(os.Stderr, "lab: %s, round %d, %s: %s of %s %s\n", f.Load, round, w.name, percent(f.Ratio), scaled(before[i].rate), f.Unit)
+		}
+		fmt.Fprintf(os.Stderr, "lab: round %d, %s: attached in %.2f s, detached in %.2f s\n", round, w.name, during[0].cost.Attach, during[0].cost.Detach)
 		before = after
 	}
 	return nil
+}
+
+// untraced measures all traffic with nothing beside it.
+func (b *bench) untraced(site benchSite, round int) (results []loadResult, err error) {
+	for i, l := range b.loads {
+		r, err := l.measure(site, b.lasts)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+		b.runs = append(b.runs, b.figure(i, untraced, round, r))
+	}
+	return results, nil
+}
+
+// figure is a run of a load.
+func (b *bench) figure(load int, way string, round int, r loadResult) benchFigure {
+	return benchFigure{Kernel: b.Kernel, Site: b.Site, Load: b.loads[load].name, Unit: b.loads[load].unit, Way: way, Round: round,
+		Rate: r.rate, Errors: r.errors}
 }
 
 // warmUp is how long traffic goes on before it is measured: neighbours are learned,
@@ -169,15 +185,40 @@ func (l benchLoad) measure(site benchSite, lasts time.Duration) (loadResult, err
 	return l.run(site, lasts)
 }
 
-// around makes a load's traffic beside a way.
-func (w benchWay) around(l benchLoad, site benchSite, lasts time.Duration) (loadResult, benchCost, error) {
+// A benchDuring is what a load came to beside a way, and what it cost the way.
+type benchDuring struct {
+	loadResult
+	cost benchCost
+}
+
+// around makes the traffic of each load beside a way, one after the other.
+func (w benchWay) around(loads []benchLoad, site benchSite, lasts time.Duration) (list []benchDuring, err error) {
 	r, err := w.start()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range loads {
+		d, failed := r.beside(l, site, lasts)
+		if err = failed; err != nil {
+			break
+		}
+		list = append(list, d)
+	}
+	whole, stopped := r.stop()
+	for i := range list {
+		list[i].cost.Lag = r.lag(i)
+		list[i].cost.join(&whole, w.own)
+	}
+	return list, errors.Join(err, stopped)
+}
+
+// aroundOne is around with one load.
+func (w benchWay) aroundOne(l benchLoad, site benchSite, lasts time.Duration) (loadResult, benchCost, error) {
+	list, err := w.around([]benchLoad{l}, site, lasts)
 	if err != nil {
 		return loadResult{}, benchCost{}, err
 	}
-	result, err := l.measure(site, lasts)
-	cost, stopped := r.stop()
-	return result, cost, errors.Join(err, stopped)
+	return list[0].loadResult, list[0].cost, nil
 }
 
 // write writes what was measured.

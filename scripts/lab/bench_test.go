@@ -77,6 +77,9 @@ func TestParseSummary(t *testing.T) {
 			benchCost{Packets: 3, Matched: 9, Events: 9, Shed: 12, NotRun: 2}},
 		{"all", "3 packets matched with 9 events, 8 delivered to user space, LOST ring 1; 1 packet shed by --rate; the kernel left out 1 hook run",
 			benchCost{Packets: 3, Matched: 9, Events: 8, Lost: 1, Shed: 1, NotRun: 1}},
+		{"asked before", "stackhop: so far 1 packet matched with 4 events, 2 delivered to user space, LOST ring 2\nstackhop: 0 traversals\n" +
+			"stackhop: 2 packets matched with 8 events, 8 delivered to user space, 0 lost\nstackhop: recorded 7 events in 2.0 KiB: x",
+			benchCost{Packets: 2, Matched: 8, Events: 8, Recorded: 7}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,7 +155,7 @@ func sampleBench() *bench {
 				b.runs = append(b.runs, f)
 			}
 			add(untraced, base, nil)
-			add("nothing selected", base*.95, &benchCost{Attach: .4, Detach: .1, Gone: 3.5, User: .2, PeakRSS: 50 << 10})
+			add("nothing selected", base*.95, &benchCost{Attach: .4, Detach: .1, Gone: 3.5, User: .2, System: .1, Lag: .17, PeakRSS: 50 << 10, File: 3000, Recorded: 1000})
 			add(untraced, base, nil)
 			add("peer", base*.4, &benchCost{Attach: 5, Detach: .01, Gone: .02, User: 1.25, PeakRSS: 2 << 20, Events: 123456, Lost: 7, Shed: 9})
 			add(untraced, base, nil)
@@ -237,7 +240,7 @@ func TestBenchPeer(t *testing.T) {
 	peer := peerWay(`trap 'echo "@: 42"; exit 0' INT; echo here; while :; do sleep 0.1; done`)
 	err := withPair(func(p pairInfo) error {
 		for _, l := range benchLoads {
-			result, cost, err := peer.around(l, pairSite(p), 200*time.Millisecond)
+			result, cost, err := peer.aroundOne(l, pairSite(p), 200*time.Millisecond)
 			if err != nil {
 				return err
 			}
@@ -249,6 +252,40 @@ func TestBenchPeer(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestBenchAsks: a way of ours is attached once for all loads, and asked what it saw of each.
+func TestBenchAsks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("network namespaces need root: run make test as root")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	dir := t.TempDir()
+	// Each answer but that to a repeated question tells of more.
+	tool := benchWay{name: "tool", own: true, argv: []string{"sh", "-c", `n=0
+		trap 'n=$((n + 1)); e=$((n / 2 * 100)); echo "stackhop: so far $e packets matched with $e events, $e delivered to user space, 0 lost" >&2' USR1
+		trap 'echo "stackhop: 999 packets matched with 999 events, 999 delivered to user space, 0 lost" >&2; exit 0' INT
+		echo x >>` + dir + `/started; echo >{ready}; while :; do sleep 0.01; done`}}
+	err := withPair(func(p pairInfo) error {
+		list, err := tool.around(benchLoads[:2], pairSite(p), 50*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		for i, d := range list {
+			// Before it: 0 (asked once) and 200 (4 times); after it 100 (2, 3) and, as it still grew, 300 (5, 6, 7).
+			if want := uint64(100); d.rate <= 0 || d.cost.Events != want || d.cost.Attach == 0 || d.cost.PeakRSS == 0 {
+				t.Errorf("%s: %+v, want %d events", benchLoads[i].name, d, want)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "started")); err != nil || string(text) != "x\n" {
+		t.Errorf("started %q, %v", text, err)
 	}
 }
 

@@ -12,15 +12,21 @@ import (
 // lineLag measures how long after its beginning a packet's line comes, as JSON: that
 // is longer than from its end, by the packet's way.
 type lineLag struct {
-	mu   sync.Mutex
-	head []byte // of the line that has not ended, up to lineHead bytes
+	mu    sync.Mutex
+	head  []byte // of the line that has not ended, up to lineHead bytes
+	loads []lagLoad
+}
+
+// A lagLoad has the lines of packets that began after a load, and before the next.
+type lagLoad struct {
+	from time.Time
 	lags []time.Duration
 }
 
 const (
 	// lineHead holds the beginning of a line: {"time":"2026-01-02T15:04:05.123456789+01:00".
 	lineHead = 48
-	// mostLags bounds what is kept of a run; later lines are left out.
+	// mostLags bounds what is kept of a load; later lines are left out.
 	mostLags = 1 << 17
 )
 
@@ -42,25 +48,42 @@ func (l *lineLag) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// begin says that a load begins. Lines of packets before the first are not counted.
+func (l *lineLag) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loads = append(l.loads, lagLoad{from: time.Now()})
+}
+
 func (l *lineLag) note(now time.Time) {
 	text, isLine := bytes.CutPrefix(l.head, linePrefix)
 	text, _, closed := bytes.Cut(text, []byte{'"'})
-	if !isLine || !closed || len(l.lags) >= mostLags {
+	if !isLine || !closed {
 		return
 	}
-	if begun, err := time.Parse(time.RFC3339Nano, string(text)); err == nil {
-		l.lags = append(l.lags, now.Sub(begun))
+	begun, err := time.Parse(time.RFC3339Nano, string(text))
+	if err != nil {
+		return
+	}
+	for i := len(l.loads) - 1; i >= 0; i-- {
+		if one := &l.loads[i]; !begun.Before(one.from) {
+			if len(one.lags) < mostLags {
+				one.lags = append(one.lags, now.Sub(begun))
+			}
+			return
+		}
 	}
 }
 
-// percentile99 is the lag that 99 of 100 lines do not exceed, in seconds; 0: there
-// was no line.
-func (l *lineLag) percentile99() float64 {
+// percentile99 is the lag that 99 of 100 lines of a load do not exceed, in seconds; 0:
+// there was no line.
+func (l *lineLag) percentile99(load int) float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.lags) == 0 {
+	if load >= len(l.loads) || len(l.loads[load].lags) == 0 {
 		return 0
 	}
-	slices.Sort(l.lags)
-	return l.lags[(len(l.lags)*99+99)/100-1].Seconds()
+	lags := l.loads[load].lags
+	slices.Sort(lags)
+	return lags[(len(lags)*99+99)/100-1].Seconds()
 }

@@ -127,6 +127,15 @@ func (p *benchProcess) interrupt() error {
 // kernel's own peak for a process that has ended counts its parent's memory in.
 func (p *benchProcess) memory(field string) int { return memoryOf(p.cmd.Process.Pid, field) }
 
+// forgetPeak has the kernel count the peak of its memory anew (man 5 proc, clear_refs).
+func (p *benchProcess) forgetPeak() {
+	// Where that may not be written the peak is that of the whole run.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+}
+
+// answers is how often it has told its counters.
+func (p *benchProcess) answers() int { return len(answerText.FindAllString(p.stderr.String(), -1)) }
+
 // bpfPrograms are the programs that the kernel has now, by number.
 func bpfPrograms() (map[uint32]bool, error) {
 	all := map[uint32]bool{}
@@ -145,6 +154,8 @@ func bpfPrograms() (map[uint32]bool, error) {
 
 var (
 	matchedText = regexp.MustCompile(`([0-9]+) packets? matched with ([0-9]+) events?, ([0-9]+) delivered to user space, (.*)`)
+	answerText  = regexp.MustCompile(`(?m)^stackhop: so far [0-9]+ packets? matched .*\n`)
+	recordText  = regexp.MustCompile(`recorded ([0-9]+) events? in `)
 	lostText    = regexp.MustCompile(`LOST (?:[a-z-]+ [0-9]+(?:, )?)+`)
 	stageText   = regexp.MustCompile(`([a-z-]+) ([0-9]+)`)
 	rateText    = regexp.MustCompile(`([0-9]+) packets? shed by --rate`)
@@ -164,12 +175,14 @@ func eventsLost(line string) bool {
 	return false
 }
 
-// parseSummary reads the tool's closing summary.
+// parseSummary reads the tool's last summary.
 func (c *benchCost) parseSummary(text string) error {
-	m := matchedText.FindStringSubmatch(text)
-	if m == nil {
+	all := matchedText.FindAllStringSubmatchIndex(text, -1)
+	if all == nil {
 		return fmt.Errorf("the tool gave no summary: %s", lastLines(text, 12))
 	}
+	text = text[all[len(all)-1][0]:]
+	m := matchedText.FindStringSubmatch(text)
 	c.Packets, c.Matched, c.Events = digits(m[1]), digits(m[2]), digits(m[3])
 	for _, stage := range stageText.FindAllStringSubmatch(lostText.FindString(m[4]), -1) {
 		if stage[1] == "shed" {
@@ -184,7 +197,32 @@ func (c *benchCost) parseSummary(text string) error {
 	if m := notRunText.FindStringSubmatch(m[4]); m != nil {
 		c.NotRun = digits(m[1])
 	}
+	if m := recordText.FindStringSubmatch(text); m != nil {
+		c.Recorded = digits(m[1])
+	}
 	return nil
+}
+
+// since is what came since an earlier cost.
+func (c benchCost) since(before *benchCost) benchCost {
+	c.User -= before.User
+	c.System -= before.System
+	c.Packets -= before.Packets
+	c.Matched -= before.Matched
+	c.Events -= before.Events
+	c.Lost -= before.Lost
+	c.Shed -= before.Shed
+	c.NotRun -= before.NotRun
+	return c
+}
+
+// join adds what a run tells at its end only.
+func (c *benchCost) join(whole *benchCost, own bool) {
+	c.Attach, c.Detach, c.Gone = whole.Attach, whole.Detach, whole.Gone
+	c.File, c.Recorded = whole.File, whole.Recorded
+	if !own {
+		c.Events = whole.Events
+	}
 }
 
 // parseCount reads the map that bpftrace prints at its end.

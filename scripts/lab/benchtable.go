@@ -39,7 +39,9 @@ type benchFigure struct {
 	Cost  *benchCost `json:"cost,omitempty"`
 }
 
-// A benchCost is what a tracer took, and what it saw.
+// A benchCost is what a tracer took beside a load, and what it saw of it. Attaching,
+// detaching and the recording are of the run, which all loads share; so are the events of
+// somebody else's tracer.
 type benchCost struct {
 	Attach float64 `json:"attach_s"` // from its start
 	Detach float64 `json:"detach_s"` // from SIGINT to its end
@@ -48,7 +50,7 @@ type benchCost struct {
 	System float64 `json:"system_s"`
 	// Lag is from a packet's beginning to its line, the 99th percentile; 0: no lines.
 	Lag float64 `json:"line_p99_s,omitempty"`
-	// PeakRSS is in KiB, before it is told to end.
+	// PeakRSS is in KiB.
 	PeakRSS int    `json:"peak_rss_kib"`
 	Packets uint64 `json:"packets"`
 	Matched uint64 `json:"events_matched"`
@@ -56,8 +58,9 @@ type benchCost struct {
 	Lost    uint64 `json:"lost"`
 	Shed    uint64 `json:"shed_packets"`
 	NotRun  uint64 `json:"hooks_not_run"`
-	// File is the recording's size in bytes; 0: none was written.
-	File int64 `json:"file_bytes"`
+	// File is the recording's size in bytes, Recorded its events; 0: none was written.
+	File     int64  `json:"file_bytes"`
+	Recorded uint64 `json:"file_events"`
 }
 
 // ratio is a rate by the mean of those beside it; 0 if they are nothing.
@@ -145,10 +148,11 @@ func (b *bench) table() string {
 	return out.String()
 }
 
-// costs is the second table; all figures are medians over the rounds.
+// costs are the tables of what each way took, beside each load and in all; all figures
+// are medians over the rounds.
 func (b *bench) costs(out *bytes.Buffer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tEVENTS\tLOST\tSHED\tATTACH\tDETACH\tALL GONE\tUSER CPU\tLINE P99\tPEAK RSS")
+	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tEVENTS\tLOST\tSHED\tUSER CPU\tSYSTEM CPU\tLINE P99\tPEAK RSS")
 	for _, way := range slices.Concat([]benchWay{{name: untraced}}, b.ways) {
 		for _, l := range b.loads {
 			list := b.of(l.name, way.name)
@@ -159,24 +163,42 @@ func (b *bench) costs(out *bytes.Buffer) {
 				fmt.Fprintln(w)
 				continue
 			}
-			cost := func(value func(*benchCost) float64) float64 {
-				return mid(func(f benchFigure) float64 { return value(f.Cost) })
-			}
-			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%.1f MiB\n",
+			cost := costOf(list)
+			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s\t%.1f MiB\n",
 				cost(func(c *benchCost) float64 { return float64(c.Events) }),
 				cost(func(c *benchCost) float64 { return float64(c.Lost) }),
 				cost(func(c *benchCost) float64 { return float64(c.Shed) }),
-				cost(func(c *benchCost) float64 { return c.Attach }),
-				cost(func(c *benchCost) float64 { return c.Detach }),
-				cost(func(c *benchCost) float64 { return c.Gone }),
 				cost(func(c *benchCost) float64 { return c.User }),
+				cost(func(c *benchCost) float64 { return c.System }),
 				cost(func(c *benchCost) float64 { return c.Lag }),
 				cost(func(c *benchCost) float64 { return float64(c.PeakRSS) / 1024 }))
 		}
 	}
 	w.Flush() // into memory
 	out.WriteByte('\n')
+	fmt.Fprintln(w, "WAY\tATTACH\tDETACH\tALL GONE\tRECORDING")
+	for _, way := range b.ways {
+		cost := costOf(b.of(b.loads[0].name, way.name))
+		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%.2f s", way.name, cost(func(c *benchCost) float64 { return c.Attach }),
+			cost(func(c *benchCost) float64 { return c.Detach }), cost(func(c *benchCost) float64 { return c.Gone }))
+		if each := cost(bytesRecorded); each > 0 {
+			fmt.Fprintf(w, "\t%.2f bytes/event", each)
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush() // into memory
+	out.WriteByte('\n')
 }
+
+// costOf takes the median of what some runs took.
+func costOf(list []benchFigure) func(func(*benchCost) float64) float64 {
+	return func(value func(*benchCost) float64) float64 {
+		return median(values(list, func(f benchFigure) float64 { return value(f.Cost) }))
+	}
+}
+
+// bytesRecorded is the size of a recording by its events.
+func bytesRecorded(c *benchCost) float64 { return float64(c.File) / float64(max(c.Recorded, 1)) }
 
 // lines are the runs as JSON, one a line.
 func (b *bench) lines() []byte {

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stackhop/stackhop/tracer"
@@ -206,13 +207,69 @@ const peerSilence = 5 * time.Second
 // file is where the way's recording goes.
 func (r *benchRun) file() string { return filepath.Join(r.dir, "all.hop") }
 
+// beside makes a load's traffic, and says what the way took and saw meanwhile.
+func (r *benchRun) beside(l benchLoad, site benchSite, lasts time.Duration) (d benchDuring, err error) {
+	if r.proc == nil {
+		d.loadResult, err = l.measure(site, lasts)
+		return d, err
+	}
+	before, err := r.ask()
+	if err != nil {
+		return d, err
+	}
+	r.proc.forgetPeak()
+	r.proc.lines.begin()
+	if d.loadResult, err = l.measure(site, lasts); err != nil {
+		return d, err
+	}
+	peak := r.proc.memory("VmHWM")
+	after, err := r.settled()
+	d.cost = after.since(&before)
+	d.cost.PeakRSS = peak
+	return d, err
+}
+
+// ask is what the way has taken and seen so far; of somebody else's only what it took.
+func (r *benchRun) ask() (c benchCost, err error) {
+	if r.way.own {
+		asked := r.proc.answers()
+		if err = syscall.Kill(r.proc.cmd.Process.Pid, syscall.SIGUSR1); err != nil {
+			return c, fmt.Errorf("ask %s for its counters: %w", r.way.name, err)
+		}
+		if err = r.proc.await(func() bool { return r.proc.answers() > asked }); err != nil {
+			return c, fmt.Errorf("%s did not tell its counters: %w", r.way.name, err)
+		}
+		err = c.parseSummary(r.proc.stderr.String())
+	}
+	c.User, c.System = cpuOf(r.proc.cmd.Process.Pid)
+	return c, err
+}
+
+// settled asks until what is in the rings has been read.
+func (r *benchRun) settled() (c benchCost, err error) {
+	for deadline := time.Now().Add(toolPatience); ; {
+		before := c.Events
+		if c, err = r.ask(); err != nil || c.Events == before || time.Now().After(deadline) {
+			return c, err
+		}
+	}
+}
+
+// lag is that of the lines of the load with a number.
+func (r *benchRun) lag(load int) float64 {
+	if r.proc == nil {
+		return 0
+	}
+	return r.proc.lines.percentile99(load)
+}
+
 // stop ends the way as Ctrl-C does, and waits until its programs are gone: the
 // kernel takes hooks away in the background.
 func (r *benchRun) stop() (benchCost, error) {
 	if r.proc == nil {
 		return benchCost{}, nil
 	}
-	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM"), Lag: r.proc.lines.percentile99()}
+	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM")}
 	begun := time.Now()
 	err := r.proc.interrupt()
 	c.Detach = time.Since(begun).Seconds()

@@ -149,7 +149,7 @@ func (g *growth) traffic() (*plot.Chart, error) {
 				if err != nil {
 					return err
 				}
-				during, cost, err := w.around(load, site, g.lasts)
+				during, cost, err := w.aroundOne(load, site, g.lasts)
 				if err != nil {
 					return err
 				}

@@ -12,15 +12,14 @@ import (
 // capacity is how many datagrams a second the tool can follow: what it reads of a
 // flood that nothing holds back, and for which it sheds packets and loses events.
 func (g *growth) capacity(w benchWay, site benchSite) (float64, error) {
-	flood, cost, err := w.around(floodLoad(0), site, g.lasts)
+	flood, cost, err := w.aroundOne(floodLoad(0), site, g.lasts)
 	if err != nil {
 		return 0, err
 	}
 	if cost.Events == 0 || flood.rate == 0 {
 		return 0, fmt.Errorf("a flood of %.0f datagrams/s gave %d events", flood.rate, cost.Events)
 	}
-	followed := float64(cost.Packets) / float64(cost.Packets+cost.Shed)
-	return flood.rate * followed * float64(cost.Events) / float64(cost.Matched), nil
+	return flood.rate / cost.times(), nil
 }
 
 // loadShares are the loads of the tool, in percent of what it can follow.
@@ -43,7 +42,7 @@ func (g *growth) load() (*plot.Chart, error) {
 			if share == 50 {
 				lasts = max(lasts, min(g.long, time.Minute))
 			}
-			flood, cost, err := w.around(floodLoad(int(able*share/100)), site, lasts)
+			flood, cost, err := w.aroundOne(floodLoad(int(able*share/100)), site, lasts)
 			if err != nil {
 				return err
 			}

@@ -44,17 +44,46 @@ var errSlowEnd = errors.New("the tool was slow to end after Ctrl-C")
 // memoryStep is how often memory is looked at.
 const memoryStep = time.Second
 
-// memory is what the tool takes while twice as much happens as it can follow. What
-// it can is measured first, by a flood that nothing holds back.
+// mostFloods bounds how often the load of memory is raised.
+const mostFloods = 6
+
+// beyond is a load of which the tool can read half at most: twice what it follows of a
+// flood that nothing holds back, where all want the processors, or half as much again,
+// until that is enough.
+func (g *growth) beyond(w benchWay, site benchSite) (rate float64, err error) {
+	able, err := g.capacity(w, site)
+	if err != nil {
+		return 0, err
+	}
+	rate = 2 * able
+	for range mostFloods {
+		flood, cost, err := w.aroundOne(floodLoad(int(rate)), site, g.lasts)
+		if err != nil {
+			return 0, err
+		}
+		g.tell("%s datagrams/s of %s meant: %.1f times what is read", scaled(flood.rate), scaled(rate), cost.times())
+		if cost.times() >= 2 || flood.rate < rate*2/3 { // the machine has no more
+			return rate, nil
+		}
+		rate *= 1.5
+	}
+	return rate, nil
+}
+
+// times is how many times what was read has happened: packets were shed, events lost.
+func (c *benchCost) times() float64 {
+	return float64(c.Packets+c.Shed) / float64(max(c.Packets, 1)) * float64(c.Matched) / float64(max(c.Events, 1))
+}
+
+// memory is what the tool takes while twice as much happens as it can follow.
 func (g *growth) memory() (*plot.Chart, error) {
 	c := &plot.Chart{Title: "Memory against time, beyond capacity", X: "time [s]", Y: "resident memory [MiB]"}
 	return c, withPair(func(p pairInfo) error {
 		w := g.selecting(pairSite(p), selectAll)
-		able, err := g.capacity(w, pairSite(p))
+		rate, err := g.beyond(w, pairSite(p))
 		if err != nil {
 			return err
 		}
-		rate := 2 * able
 		r, err := w.start()
 		if err != nil {
 			return err
@@ -69,8 +98,8 @@ func (g *growth) memory() (*plot.Chart, error) {
 		if err := errors.Join(err, stopped); err != nil {
 			return err
 		}
-		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s, %.1f times what was read", scaled(flood.rate), scaled(rate),
-			scaled(float64(cost.Matched)/g.long.Seconds()), float64(cost.Matched)/float64(max(cost.Events, 1))))
+		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s of packets that are followed, %.1f times what was read, %d events lost", scaled(flood.rate), scaled(rate),
+			scaled(float64(cost.Matched)/g.long.Seconds()), cost.times(), cost.Lost))
 		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)
 		if cost.Detach > mostDetach.Seconds() {
 			return fmt.Errorf("%w: %.2f s, want %v", errSlowEnd, cost.Detach, mostDetach)

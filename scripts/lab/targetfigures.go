@@ -135,10 +135,8 @@ func (f *figures) bench(site, load, way string, value func(*benchFigure) float64
 func shareKept(f *benchFigure) float64  { return 100 * f.Ratio }
 func attachTime(f *benchFigure) float64 { return f.Cost.Attach }
 func detachTime(f *benchFigure) float64 { return f.Cost.Detach }
-func bytesEvent(f *benchFigure) float64 {
-	return float64(f.Cost.File) / float64(max(f.Cost.Events, 1))
-}
-func lineTime(f *benchFigure) float64 { return f.Cost.Lag }
+func bytesEvent(f *benchFigure) float64 { return bytesRecorded(f.Cost) }
+func lineTime(f *benchFigure) float64   { return f.Cost.Lag }
 
 // point is a picture's value at an x.
 func (f *figures) point(chart, series string, x float64) []seen {
