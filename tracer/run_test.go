@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"context"
+	"flag"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 	"github.com/stackhop/stackhop/events"
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
+
+// hooksFlag lets the tests that any hooks will do for run where functions can be hooked.
+var hooksFlag = flag.String("hooks", string(HooksTracepoints), "the hooks of the tests that trace: tracepoints or all")
 
 // A run is a tracer at work, and all events that it gave.
 type run struct {
@@ -59,7 +63,7 @@ func startRun(t testing.TB, cfg Config, extra func(*events.Event)) *run {
 	t.Helper()
 	needRoot(t)
 	r := &run{t: t, done: make(chan error, 1), extra: extra}
-	cfg.Hooks = HooksTracepoints
+	cfg.Hooks = HookSet(*hooksFlag)
 	cfg.Warn = func(s string) {
 		r.mu.Lock()
 		r.warned = append(r.warned, s)

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -156,8 +157,17 @@ func (r *toolRun) stderr() string {
 
 func startTool(t *testing.T, bin, node string, args ...string) *toolRun {
 	t.Helper()
+	return startToolInto(t, nil, bin, node, args...)
+}
+
+// startToolInto starts the tool with standard output somewhere else.
+func startToolInto(t *testing.T, stdout *os.File, bin, node string, args ...string) *toolRun {
+	t.Helper()
 	r := &toolRun{t: t, cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, r
+	if stdout != nil {
+		r.cmd.Stdout = stdout
+	}
 	inSpace(t, node, r.cmd.Start)
 	go func() { r.err = r.cmd.Wait(); close(r.done) }()
 	t.Cleanup(func() { _ = r.cmd.Process.Kill(); <-r.done })
@@ -226,5 +236,52 @@ func TestNativeAsked(t *testing.T) {
 	text := r.interrupt()
 	if _, last, _ := strings.Cut(text, "\nstackhop: 4 packets matched with "); !strings.Contains(last, "0 lost") {
 		t.Errorf("want two datagrams and their errors: %s", text)
+	}
+}
+
+// TestNativeOwnOutput: what the tool writes into a connection, as with ssh, is not traced:
+// each packet shown would be another one to show.
+func TestNativeOwnOutput(t *testing.T) {
+	node := newSpace(t, "own")
+	pod, _ := newPod(t, node, 1)
+	const port = ":7017"
+	var reader net.Listener
+	inSpace(t, pod, func() (err error) {
+		reader, err = net.Listen("tcp4", port)
+		return err
+	})
+	defer reader.Close()
+	var out *os.File
+	inSpace(t, node, func() error {
+		conn, err := net.Dial("tcp4", "10.99.1.2"+port)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() // out is another descriptor of it
+		out, err = conn.(*net.TCPConn).File()
+		return err
+	})
+	conn, err := reader.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := &toolRun{done: make(chan struct{})} // what comes in, to be looked at
+	go func() { _, _ = io.Copy(shown, conn); close(shown.done) }()
+	ready := filepath.Join(t.TempDir(), "ready")
+	r := startToolInto(t, out, buildTool(t), node, "trace", "--hooks", "tracepoints", "--ready-file", ready, "--all")
+	out.Close()
+	r.until("ready", func() bool {
+		_, err := os.Stat(ready)
+		return err == nil
+	})
+	for sent := 1; sent <= 3; sent++ { // what shows the first is on its way before the last
+		send(t, pod, 1)
+		r.until("a line of the datagram", func() bool { return strings.Count(shown.stderr(), "udp 10.99.1.2:") == sent })
+	}
+	text := r.interrupt()
+	conn.Close()
+	<-shown.done
+	if strings.Contains(shown.stderr(), port) || !strings.Contains(text, "left out: the connection 10.99.1.1:") {
+		t.Errorf("shown:\n%s\nsaid:\n%s", shown.stderr(), text)
 	}
 }

@@ -59,6 +59,7 @@ var apart = []check{
 	{"modules", false, (*checker).modules},
 	// With the tracer's test beside it.
 	{"instructions", false, (*checker).instructions},
+	{"functions", false, (*checker).functions},
 	// It builds a cluster of its own.
 	{"vxlan", false, (*checker).vxlan},
 }

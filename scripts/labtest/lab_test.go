@@ -52,7 +52,7 @@ type result struct {
 // needs a capability on 5.10. ends failed once on 6.12, where the kernel had not counted
 // the kill; it and half, which takes two minutes, are make test-lab's alone.
 var longest = map[string][]string{
-	"privileges": {"5.10"}, "refused": {"6.1"}, "modules": {"6.12"}, "ends": nil, "losses": {"7"}, "half": nil,
+	"privileges": {"5.10"}, "refused": {"6.1"}, "modules": {"6.12"}, "ends": nil, "losses": {"7"}, "half": nil, "functions": {"6.12"},
 }
 
 func TestKernels(t *testing.T) {
@@ -142,9 +142,9 @@ func checks(t *testing.T, bin string) []string {
 }
 
 // bare are the checks that want a guest without the cluster.
-var bare = []string{"modules", "instructions"}
+var bare = []string{"modules", "instructions", "functions"}
 
-// tracerTest makes the tracer's test, for the check instructions.
+// tracerTest makes the tracer's test, for the checks instructions and functions.
 func tracerTest(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tracer.test")

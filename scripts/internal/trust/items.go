@@ -30,7 +30,7 @@ var Items = []Item{
 	{9, "What the traced traffic costs: at least 90 % when nothing matches, 60 % when all does", Partly,
 		[]string{"scripts/lab.TestBenchTable", "scripts/lab.TestTargets"}, "native", "bulk TCP through two pods, one run of 2 s: 112 % when nothing matches, 63 % when all does; make test-long measures it, with the bounds", "more than one run; with all function hooks"},
 	{10, "Its own output over the network is not traced in a loop", Shown,
-		[]string{"cmd/stackhop.TestOwnConnections", "cmd/stackhop.TestOwnIsLeftOut"}, "unit", "--all into a TCP connection of the process above, 4 s, twice, by hand: 80 and 74 traversals of it before, 0 and 0 now", "kubectl exec, whose connection is the kubelet's: it is not known; a test of the whole tool"},
+		[]string{"cmd/stackhop.TestOwnConnections", "cmd/stackhop.TestOwnIsLeftOut", "cmd/stackhop.TestNativeOwnOutput"}, "unit, native", "--all into a TCP connection that the tool has itself: 0 lines of it; of one of the process above, 4 s, twice, by hand: 80 and 74 traversals before, 0 and 0 now", "kubectl exec, whose connection is the kubelet's: it is not known"},
 	{11, "The kernel is as it was after every kind of end", Partly,
 		[]string{"lab:leftovers", "lab:ends", "tracer.TestNativeKilled", "tracer.TestNativeKilledAtRandomMoments", "tracer.TestNativeCloseLeavesNothing", "tracer.TestNativeCleaner"}, "lab, native",
 		"five kernels: 0 differences after a normal end, SIGINT, SIGTERM (13 to 19 s later, emulated) and SIGKILL (0.5 s); 5.10, 6.1, 6.12, 7: after a crash of the runtime with an OOM kill of the cgroup beside it (0.4, 0.8 s on 5.10, 7)", "2 s after a normal end with all function hooks, which a process of ours lets go of; with 6.18 the crash and the OOM kill were not yet seen"},
