@@ -25,7 +25,7 @@ func (t *Tracer) freeze() {
 	if t.tc != nil {
 		t.tc.update(t.tc.ctx)
 	}
-	inv.findFirst()
+	inv.findFirst(context.Background())
 	inv.virtuals.services = func(uint32, string) ([]Service, error) { return nil, errFrozen }
 	inv.rules.read = func(context.Context, string) readResult { return readResult{missing: []missingRules{{err: errFrozen}}} }
 	inv.unknown = sync.OnceFunc(func() {

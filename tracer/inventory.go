@@ -49,6 +49,7 @@ type inventory struct {
 	processes atomic.Pointer[map[uint32]process] // by a socket's inode; never changed
 	first     atomic.Pointer[map[uint32]process] // of those at the start; nil: not known yet
 	looking   sync.WaitGroup                     // for first
+	enough    context.CancelFunc                 // ends that
 	want      chan struct{}                      // wanted has some
 
 	mu     sync.Mutex
@@ -255,9 +256,23 @@ func (inv *inventory) watch(ctx context.Context) {
 // findFirst finds the processes of all sockets there are. A server's first packet, seen
 // outside any process, would else be told before its process is found: on a busy node
 // that takes longer than a traversal waits.
-func (inv *inventory) findFirst() {
-	first := findProcesses(nil)
+func (inv *inventory) findFirst(ctx context.Context) {
+	first := findProcesses(ctx, nil)
 	inv.first.Store(&first)
+}
+
+// beginFirst does so in the background, until endFirst.
+func (inv *inventory) beginFirst() {
+	ctx, enough := context.WithCancel(context.Background())
+	inv.enough = enough
+	inv.looking.Go(func() { inv.findFirst(ctx) })
+}
+
+func (inv *inventory) endFirst() {
+	if inv.enough != nil {
+		inv.enough()
+	}
+	inv.looking.Wait()
 }
 
 // watchProcesses finds the processes of sockets until ctx is done.
@@ -268,7 +283,7 @@ func (inv *inventory) watchProcesses(ctx context.Context) {
 			return
 		case <-inv.want:
 		}
-		inv.findWanted()
+		inv.findWanted(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -339,7 +354,7 @@ func (s *snapshot) remember(old *snapshot, unread map[uint32]bool) {
 }
 
 // findWanted looks for the processes of sockets that events named.
-func (inv *inventory) findWanted() {
+func (inv *inventory) findWanted(ctx context.Context) {
 	inv.mu.Lock()
 	wanted := inv.wanted
 	inv.wanted = map[uint32]struct{}{}
@@ -347,7 +362,7 @@ func (inv *inventory) findWanted() {
 	if len(wanted) == 0 {
 		return
 	}
-	found, old := findProcesses(wanted), *inv.processes.Load()
+	found, old := findProcesses(ctx, wanted), *inv.processes.Load()
 	processes := make(map[uint32]process, len(old)+len(found))
 	if len(old)+len(found) <= maxProcesses {
 		maps.Copy(processes, old)

@@ -5,6 +5,7 @@
 package tracer
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -171,7 +172,7 @@ func TestFindWanted(t *testing.T) {
 	times := 0
 	for ; len(inv.want) > 0; times++ {
 		drain(inv.want)
-		inv.findWanted()
+		inv.findWanted(t.Context())
 	}
 	if times != maxTries || len(inv.wanted) > 0 {
 		t.Errorf("looked for %d times, and still for %v", times, inv.wanted)
@@ -320,6 +321,15 @@ func TestNativeFirstProcesses(t *testing.T) {
 	inv.looking.Wait()
 	if comm, pid, ok := inv.Process(uint32(st.Ino)); !ok || pid != uint32(os.Getpid()) || comm == "" {
 		t.Errorf("%q %d, %t", comm, pid, ok)
+	}
+}
+
+// TestFindProcessesEnds: closing a tracer does not wait for a look through all of /proc.
+func TestFindProcessesEnds(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	if found := findProcesses(ctx, nil); len(found) != 0 {
+		t.Errorf("%d sockets were looked for after the end", len(found))
 	}
 }
 

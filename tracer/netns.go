@@ -5,6 +5,7 @@
 package tracer
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -248,8 +249,9 @@ type process struct {
 
 // findProcesses looks through all processes for the owners of sockets; nil: of all
 // sockets, up to maxProcesses. Of several processes that have one it is the one with the
-// lowest number: the server itself rather than those that it has started.
-func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
+// lowest number: the server itself rather than those that it has started. It looks until
+// ctx is done.
+func findProcesses(ctx context.Context, inodes map[uint32]struct{}) map[uint32]process {
 	found := map[uint32]process{}
 	for _, pid := range processNumbers() {
 		dir := filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10))
@@ -257,7 +259,7 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 			text, err := os.ReadFile(dir + "/comm")
 			return strings.TrimSuffix(string(text), "\n"), err
 		})
-		eachSocket(dir+"/fd", func(inode uint32) (more bool) {
+		eachSocket(ctx, dir+"/fd", func(inode uint32) (more bool) {
 			_, wanted := inodes[inode]
 			if _, known := found[inode]; known || !wanted && inodes != nil {
 				return true
@@ -269,7 +271,7 @@ func findProcesses(inodes map[uint32]struct{}) map[uint32]process {
 			found[inode] = process{comm: name, pid: pid}
 			return !foundAll(found, inodes)
 		})
-		if foundAll(found, inodes) {
+		if foundAll(found, inodes) || ctx.Err() != nil {
 			break
 		}
 	}
@@ -295,8 +297,9 @@ func processNumbers() (pids []uint32) {
 // descriptorsAtOnce is how many of a process are listed at a time: it may have a million.
 const descriptorsAtOnce = 1024
 
-// eachSocket gives the inodes of a process's sockets to f while that wants more.
-func eachSocket(dir string, f func(inode uint32) (more bool)) {
+// eachSocket gives the inodes of a process's sockets to f while that wants more, until ctx
+// is done.
+func eachSocket(ctx context.Context, dir string, f func(inode uint32) (more bool)) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return
@@ -304,7 +307,7 @@ func eachSocket(dir string, f func(inode uint32) (more bool)) {
 	defer d.Close()
 	for {
 		names, _ := d.Readdirnames(descriptorsAtOnce)
-		if len(names) == 0 {
+		if len(names) == 0 || ctx.Err() != nil {
 			return
 		}
 		for _, name := range names {

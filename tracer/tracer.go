@@ -128,7 +128,7 @@ func (t *Tracer) readNames() (err error) {
 	}
 	t.names.rules = newRuleNames(t.names, t.cfg.Warn)
 	if t.cfg.Keep != KeepNone { // which has them all found later
-		t.names.looking.Go(t.names.findFirst) // done long before everything is attached
+		t.names.beginFirst() // done long before everything is attached
 	}
 	return nil
 }
@@ -347,7 +347,7 @@ func (t *Tracer) Close() error {
 		t.links.socket.Close()
 	}
 	if t.names != nil {
-		t.names.looking.Wait()
+		t.names.endFirst()
 	}
 	t.kernel.background.Wait()
 	if t.rings != nil {
