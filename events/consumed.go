@@ -2,6 +2,8 @@
 
 package events
 
+import "slices"
+
 // joined says whether the end of a packet was only that of its own buffer: its
 // data lives on in another one.
 func (b *builder) joined(hops []hop) bool {
@@ -12,6 +14,22 @@ func (b *builder) joined(hops []hop) bool {
 	case StationDrop:
 		site := b.s.names.Symbol(last.location())
 		return b.s.dropReason(last.val) == "" && (site == "skb_release_data" || (cameIn(hops) && matchAny([]string{"kfree_skb_list*"}, site)))
+	}
+	return false
+}
+
+// endUntold says whether of a packet that arrived only the freeing itself was seen, not the
+// hook that tells whether it was taken or dropped. Where a program is interrupted in a
+// process the kernel leaves the same one out in between (bpf_prog_inc_misses_counter), of
+// tracepoints from 6.1 on. TCP frees without telling what it has taken.
+func (b *builder) endUntold(hops []hop, at int) bool {
+	last := &hops[len(hops)-1]
+	if last.station != StationEnd || last.p != hops[at].p || hops[at].hdr == nil {
+		return false
+	}
+	switch hops[at].hdr.Proto {
+	case protoUDP, protoICMP, protoICMPv6:
+		return slices.Contains([]string{"__kfree_skb", "kfree_skbmem"}, b.s.hookName(last.hook))
 	}
 	return false
 }

@@ -83,7 +83,7 @@ var labHooks = []Hook{
 	{Name: "skb_segment", Station: StationSegment}, {Name: "ip_fragment", Station: StationFragment},
 	{Name: "kfree_skb_partial", Station: StationEnd}, {Name: "icmpv6_rcv", Station: StationICMPIn}, {Name: "ip6_finish_output2", Station: StationNeighbour},
 	{Name: "skb_gro_receive", Station: StationMerge}, {Name: "kfree_skb", Station: StationDrop},
-	{Name: "consume_skb", Station: StationEnd},
+	{Name: "consume_skb", Station: StationEnd}, {Name: "__kfree_skb", Station: StationEnd}, {Name: "kfree_skbmem", Station: StationEnd}, {Name: "skb_attempt_defer_free", Station: StationEnd},
 	{Name: "early_drop", Station: StationConntrackFull}, {Name: "nf_ct_resolve_clash", Station: StationConntrackClash},
 	{Name: "br_forward", Station: StationBridgeForward},
 	{Name: "ip_handle_martian_source", Station: StationMartian},

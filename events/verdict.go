@@ -143,6 +143,10 @@ func (b *builder) judgeArrival(hops []hop, at int) ending {
 			return b.judgeSocketDrop(hops, at, i, e)
 		}
 	}
+	if b.endUntold(hops, at) {
+		e.verdict, e.rank = Incomplete, rankAnswered
+		e.say = "how it was freed was not seen, it may have been dropped there" + lastSeparator + e.say
+	}
 	return e
 }
 

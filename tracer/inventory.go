@@ -283,7 +283,7 @@ func (inv *inventory) watchProcesses(ctx context.Context) {
 			return
 		case <-inv.want:
 		}
-		inv.findWanted(ctx)
+		inv.findWanted() // also at the end: the last traversals want the names
 		select {
 		case <-ctx.Done():
 			return
@@ -354,7 +354,7 @@ func (s *snapshot) remember(old *snapshot, unread map[uint32]bool) {
 }
 
 // findWanted looks for the processes of sockets that events named.
-func (inv *inventory) findWanted(ctx context.Context) {
+func (inv *inventory) findWanted() {
 	inv.mu.Lock()
 	wanted := inv.wanted
 	inv.wanted = map[uint32]struct{}{}
@@ -362,7 +362,7 @@ func (inv *inventory) findWanted(ctx context.Context) {
 	if len(wanted) == 0 {
 		return
 	}
-	found, old := findProcesses(ctx, wanted), *inv.processes.Load()
+	found, old := findProcesses(context.Background(), wanted), *inv.processes.Load()
 	processes := make(map[uint32]process, len(old)+len(found))
 	if len(old)+len(found) <= maxProcesses {
 		maps.Copy(processes, old)

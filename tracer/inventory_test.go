@@ -172,7 +172,7 @@ func TestFindWanted(t *testing.T) {
 	times := 0
 	for ; len(inv.want) > 0; times++ {
 		drain(inv.want)
-		inv.findWanted(t.Context())
+		inv.findWanted()
 	}
 	if times != maxTries || len(inv.wanted) > 0 {
 		t.Errorf("looked for %d times, and still for %v", times, inv.wanted)
@@ -328,6 +328,18 @@ func TestNativeFirstProcesses(t *testing.T) {
 func TestFindProcessesEnds(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	end()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	sockets := func(ctx context.Context) (n int) {
+		eachSocket(ctx, "/proc/self/fd", func(uint32) bool { n++; return true })
+		return n
+	}
+	if before, after := sockets(t.Context()), sockets(ctx); before == 0 || after != 0 {
+		t.Errorf("%d sockets, %d after the end", before, after)
+	}
 	if found := findProcesses(ctx, nil); len(found) != 0 {
 		t.Errorf("%d sockets were looked for after the end", len(found))
 	}

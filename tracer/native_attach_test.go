@@ -45,7 +45,10 @@ func hookSet(t *testing.T) HookSet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k.checkFunctionHooks() != nil {
+	if err := k.checkFunctionHooks(); err != nil {
+		if HookSet(*hooksFlag) == HooksAll {
+			t.Fatal(err)
+		}
 		return HooksTracepoints
 	}
 	return HooksAll

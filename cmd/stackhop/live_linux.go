@@ -51,6 +51,10 @@ func notifyAsks() (<-chan os.Signal, func()) {
 	return ch, func() { signal.Stop(ch) }
 }
 
+// swallowAsks has SIGUSR1 do nothing where nothing is counted: pkill goes by names. An
+// ignored signal would be ignored in a COMMAND, too.
+func swallowAsks() { signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1) }
+
 // sudoUser is who called us through sudo.
 func sudoUser() (uid, gid int, ok bool) {
 	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))

@@ -24,6 +24,7 @@ func ownFile(*os.File) error                      { return nil }
 func givesFiles() bool                            { return false }
 func foreignDir(string) (foreign, sticky bool)    { return false, false }
 func notifyAsks() (<-chan os.Signal, func())      { return nil, func() {} }
+func swallowAsks()                                {}
 func kernelRelease() string                       { return "" }
 
 // isTerminal is good enough to choose colours: the other character devices do

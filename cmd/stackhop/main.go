@@ -24,6 +24,7 @@ func main() {
 	if isLauncher() {
 		os.Exit(runLauncher())
 	}
+	swallowAsks()
 	// On a thread of its own a goroutine costs a switch each time that it waits.
 	status := make(chan int)
 	go func() { status <- run(newSystem(), os.Args) }()

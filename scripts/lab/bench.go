@@ -144,11 +144,11 @@ func (b *bench) round(site benchSite, round int) error {
 		}
 		for i, d := range during {
 			f := b.figure(i, w.name, round, d.loadResult)
-			f.Ratio, f.Cost = ratio(d.rate, before[i].rate, after[i].rate), &d.cost
+			f.Ratio, f.Cost, f.Run = ratio(d.rate, before[i].rate, after[i].rate), &d.cost, d.run
 			b.runs = append(b.runs, f)
 			fmt.Fprintf(os.Stderr, "lab: %s, round %d, %s: %s of %s %s\n", f.Load, round, w.name, percent(f.Ratio), scaled(before[i].rate), f.Unit)
 		}
-		fmt.Fprintf(os.Stderr, "lab: round %d, %s: attached in %.2f s, detached in %.2f s\n", round, w.name, during[0].cost.Attach, during[0].cost.Detach)
+		fmt.Fprintf(os.Stderr, "lab: round %d, %s: attached in %.2f s, detached in %.2f s\n", round, w.name, during[0].run.Attach, during[0].run.Detach)
 		before = after
 	}
 	return nil
@@ -185,10 +185,12 @@ func (l benchLoad) measure(site benchSite, lasts time.Duration) (loadResult, err
 	return l.run(site, lasts)
 }
 
-// A benchDuring is what a load came to beside a way, and what it cost the way.
+// A benchDuring is what a load came to beside a way, and what it cost the way; and what
+// the way's whole run did, the other loads included.
 type benchDuring struct {
 	loadResult
 	cost benchCost
+	run  *benchCost
 }
 
 // around makes the traffic of each load beside a way, one after the other.
@@ -204,21 +206,21 @@ func (w benchWay) around(loads []benchLoad, site benchSite, lasts time.Duration)
 		}
 		list = append(list, d)
 	}
-	whole, stopped := r.stop()
+	run, stopped := r.stop()
 	for i := range list {
-		list[i].cost.Lag = r.lag(i)
-		list[i].cost.join(&whole, w.own)
+		list[i].cost.Lag = r.proc.lines.percentile99(i)
+		list[i].run = &run
 	}
 	return list, errors.Join(err, stopped)
 }
 
-// aroundOne is around with one load.
+// aroundOne is around with one load, and what the whole run cost.
 func (w benchWay) aroundOne(l benchLoad, site benchSite, lasts time.Duration) (loadResult, benchCost, error) {
 	list, err := w.around([]benchLoad{l}, site, lasts)
 	if err != nil {
 		return loadResult{}, benchCost{}, err
 	}
-	return list[0].loadResult, list[0].cost, nil
+	return list[0].loadResult, *list[0].run, nil
 }
 
 // write writes what was measured.

@@ -141,14 +141,14 @@ func TestNamed(t *testing.T) {
 
 // sampleBench has two loads, three ways and two rounds.
 func sampleBench() *bench {
-	b := &bench{Kernel: "6.12.57", Site: "cluster", rounds: 2, lasts: 3 * time.Second, loads: []benchLoad{benchLoads[0], benchLoads[2]},
-		ways: []benchWay{{name: "nothing selected", argv: []string{"t"}}, {name: "peer", argv: []string{"p"}, note: "sleep 9"}},
+	b := &bench{Kernel: "6.12.57", Site: "cluster", rounds: 2, lasts: 3 * time.Second, loads: []benchLoad{keptLoad, {name: loadBulk, unit: "bytes/s"}},
+		ways: []benchWay{{name: "nothing selected", own: true}, {name: "peer", note: "sleep 9"}},
 		left: []string{"bpftrace: left out, it is not installed here"}}
 	for i, l := range b.loads {
 		for round := range 2 {
 			base := []float64{1000, 2.5e9}[i] * float64(round+9) / 10
 			add := func(way string, rate float64, cost *benchCost) {
-				f := benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: way, Round: round + 1, Rate: rate, Cost: cost}
+				f := benchFigure{Kernel: b.Kernel, Site: b.Site, Load: l.name, Unit: l.unit, Way: way, Round: round + 1, Rate: rate, Cost: cost, Run: cost}
 				if cost != nil {
 					f.Ratio = ratio(rate, base, base)
 				}
@@ -170,7 +170,7 @@ func TestBenchTable(t *testing.T) {
 	if err := b.check(); err != nil {
 		t.Error(err)
 	}
-	b.runs[1].Cost.Packets = 1
+	b.runs[1].Run.Packets = 1
 	if err := b.check(); err == nil {
 		t.Error("a packet that nothing selected is no error")
 	}
@@ -188,7 +188,10 @@ func TestBenchLines(t *testing.T) {
 		if (got.Cost == nil) != (want.Cost == nil) || got.Cost != nil && *got.Cost != *want.Cost {
 			t.Errorf("line %d: cost %+v, want %+v", i+1, got.Cost, want.Cost)
 		}
-		got.Cost, want.Cost = nil, nil
+		if (got.Run == nil) != (want.Run == nil) || got.Run != nil && *got.Run != *want.Run {
+			t.Errorf("line %d: run %+v, want %+v", i+1, got.Run, want.Run)
+		}
+		got.Cost, want.Cost, got.Run, want.Run = nil, nil, nil, nil
 		if got != want {
 			t.Errorf("line %d: %+v, want %+v", i+1, got, want)
 		}
@@ -269,14 +272,14 @@ func TestBenchAsks(t *testing.T) {
 		trap 'echo "stackhop: 999 packets matched with 999 events, 999 delivered to user space, 0 lost" >&2; exit 0' INT
 		echo x >>` + dir + `/started; echo >{ready}; while :; do sleep 0.01; done`}}
 	err := withPair(func(p pairInfo) error {
-		list, err := tool.around(benchLoads[:2], pairSite(p), 50*time.Millisecond)
+		list, err := tool.around(benchLoads[1:3], pairSite(p), 50*time.Millisecond)
 		if err != nil {
 			return err
 		}
 		for i, d := range list {
 			// Before it: 0 (asked once) and 200 (4 times); after it 100 (2, 3) and, as it still grew, 300 (5, 6, 7).
-			if want := uint64(100); d.rate <= 0 || d.cost.Events != want || d.cost.Attach == 0 || d.cost.PeakRSS == 0 {
-				t.Errorf("%s: %+v, want %d events", benchLoads[i].name, d, want)
+			if want := uint64(100); d.rate <= 0 || d.cost.Events != want || d.run.Attach == 0 || d.run.Events != 999 || d.cost.PeakRSS == 0 {
+				t.Errorf("%s: %+v, want %d events", benchLoads[i+1].name, d, want)
 			}
 		}
 		return nil

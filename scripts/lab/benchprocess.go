@@ -216,15 +216,6 @@ func (c benchCost) since(before *benchCost) benchCost {
 	return c
 }
 
-// join adds what a run tells at its end only.
-func (c *benchCost) join(whole *benchCost, own bool) {
-	c.Attach, c.Detach, c.Gone = whole.Attach, whole.Detach, whole.Gone
-	c.File, c.Recorded = whole.File, whole.Recorded
-	if !own {
-		c.Events = whole.Events
-	}
-}
-
 // parseCount reads the map that bpftrace prints at its end.
 func parseCount(text string) (uint64, bool) {
 	m := countText.FindStringSubmatch(text)

@@ -35,17 +35,19 @@ type benchFigure struct {
 	// Errors are questions that had no answer.
 	Errors int64 `json:"errors"`
 	// Ratio is the rate by the mean of the untraced runs before and after it.
-	Ratio float64    `json:"ratio,omitempty"`
-	Cost  *benchCost `json:"cost,omitempty"`
+	Ratio float64 `json:"ratio,omitempty"`
+	// Cost is of this load, Run of all that one run of the tracer saw.
+	Cost *benchCost `json:"cost,omitempty"`
+	Run  *benchCost `json:"run,omitempty"`
 }
 
-// A benchCost is what a tracer took beside a load, and what it saw of it. Attaching,
-// detaching and the recording are of the run, which all loads share; so are the events of
-// somebody else's tracer.
+// A benchCost is what a tracer took, and what it saw. Beside one of several loads it has
+// neither its beginning and end nor a recording; and of somebody else's tracer the memory
+// only.
 type benchCost struct {
-	Attach float64 `json:"attach_s"` // from its start
-	Detach float64 `json:"detach_s"` // from SIGINT to its end
-	Gone   float64 `json:"gone_s"`   // from SIGINT until the kernel has none of its programs
+	Attach float64 `json:"attach_s,omitempty"` // from its start
+	Detach float64 `json:"detach_s,omitempty"` // from SIGINT to its end
+	Gone   float64 `json:"gone_s,omitempty"`   // from SIGINT until the kernel has none of its programs
 	User   float64 `json:"user_s"`
 	System float64 `json:"system_s"`
 	// Lag is from a packet's beginning to its line, the 99th percentile; 0: no lines.
@@ -59,8 +61,8 @@ type benchCost struct {
 	Shed    uint64 `json:"shed_packets"`
 	NotRun  uint64 `json:"hooks_not_run"`
 	// File is the recording's size in bytes, Recorded its events; 0: none was written.
-	File     int64  `json:"file_bytes"`
-	Recorded uint64 `json:"file_events"`
+	File     int64  `json:"file_bytes,omitempty"`
+	Recorded uint64 `json:"file_events,omitempty"`
 }
 
 // ratio is a rate by the mean of those beside it; 0 if they are nothing.
@@ -152,48 +154,53 @@ func (b *bench) table() string {
 // are medians over the rounds.
 func (b *bench) costs(out *bytes.Buffer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tEVENTS\tLOST\tSHED\tUSER CPU\tSYSTEM CPU\tLINE P99\tPEAK RSS")
+	fmt.Fprintln(w, "WAY\tTRAFFIC\tRATE\tNO ANSWER\tPEAK RSS\tEVENTS\tLOST\tSHED\tUSER CPU\tSYSTEM CPU\tLINE P99")
 	for _, way := range slices.Concat([]benchWay{{name: untraced}}, b.ways) {
 		for _, l := range b.loads {
 			list := b.of(l.name, way.name)
 			mid := func(value func(benchFigure) float64) float64 { return median(values(list, value)) }
 			fmt.Fprintf(w, "%s\t%s\t%s %s\t%.0f", way.name, l.name, scaled(mid(func(f benchFigure) float64 { return f.Rate })), l.unit,
 				mid(func(f benchFigure) float64 { return float64(f.Errors) }))
-			if len(way.argv) == 0 {
-				fmt.Fprintln(w)
-				continue
+			cost := costOf(list, func(f benchFigure) *benchCost { return f.Cost })
+			if way.name == untraced {
+				fmt.Fprint(w, "\t-")
+			} else {
+				fmt.Fprintf(w, "\t%.1f MiB", cost(func(c *benchCost) float64 { return float64(c.PeakRSS) / 1024 }))
 			}
-			cost := costOf(list)
-			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s\t%.1f MiB\n",
-				cost(func(c *benchCost) float64 { return float64(c.Events) }),
-				cost(func(c *benchCost) float64 { return float64(c.Lost) }),
-				cost(func(c *benchCost) float64 { return float64(c.Shed) }),
-				cost(func(c *benchCost) float64 { return c.User }),
-				cost(func(c *benchCost) float64 { return c.System }),
-				cost(func(c *benchCost) float64 { return c.Lag }),
-				cost(func(c *benchCost) float64 { return float64(c.PeakRSS) / 1024 }))
+			if way.own {
+				fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.2f s\t%.2f s\t%.2f s", cost(func(c *benchCost) float64 { return float64(c.Events) }),
+					cost(func(c *benchCost) float64 { return float64(c.Lost) }), cost(func(c *benchCost) float64 { return float64(c.Shed) }),
+					cost(func(c *benchCost) float64 { return c.User }), cost(func(c *benchCost) float64 { return c.System }),
+					cost(func(c *benchCost) float64 { return c.Lag }))
+			} else {
+				fmt.Fprint(w, strings.Repeat("\t-", 6))
+			}
+			fmt.Fprintln(w)
 		}
 	}
 	w.Flush() // into memory
 	out.WriteByte('\n')
-	fmt.Fprintln(w, "WAY\tATTACH\tDETACH\tALL GONE\tRECORDING")
+	fmt.Fprintln(w, "WHOLE RUN\tATTACH\tDETACH\tALL GONE\tEVENTS\tUSER CPU\tSYSTEM CPU\tRECORDING")
 	for _, way := range b.ways {
-		cost := costOf(b.of(b.loads[0].name, way.name))
-		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%.2f s", way.name, cost(func(c *benchCost) float64 { return c.Attach }),
-			cost(func(c *benchCost) float64 { return c.Detach }), cost(func(c *benchCost) float64 { return c.Gone }))
+		cost := costOf(b.of(b.loads[0].name, way.name), func(f benchFigure) *benchCost { return f.Run })
+		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%.2f s\t%.0f\t%.2f s\t%.2f s", way.name, cost(func(c *benchCost) float64 { return c.Attach }),
+			cost(func(c *benchCost) float64 { return c.Detach }), cost(func(c *benchCost) float64 { return c.Gone }),
+			cost(func(c *benchCost) float64 { return float64(c.Events) }), cost(func(c *benchCost) float64 { return c.User }),
+			cost(func(c *benchCost) float64 { return c.System }))
 		if each := cost(bytesRecorded); each > 0 {
-			fmt.Fprintf(w, "\t%.2f bytes/event", each)
+			fmt.Fprintf(w, "\t%.2f bytes/event\n", each)
+		} else {
+			fmt.Fprintln(w, "\t-")
 		}
-		fmt.Fprintln(w)
 	}
 	w.Flush() // into memory
 	out.WriteByte('\n')
 }
 
-// costOf takes the median of what some runs took.
-func costOf(list []benchFigure) func(func(*benchCost) float64) float64 {
+// costOf takes the median of one of the costs of some runs.
+func costOf(list []benchFigure, of func(benchFigure) *benchCost) func(func(*benchCost) float64) float64 {
 	return func(value func(*benchCost) float64) float64 {
-		return median(values(list, func(f benchFigure) float64 { return value(f.Cost) }))
+		return median(values(list, func(f benchFigure) float64 { return value(of(f)) }))
 	}
 }
 
@@ -213,8 +220,8 @@ func (b *bench) lines() []byte {
 // check holds what must be so at any speed: what selects nothing gets nothing.
 func (b *bench) check() error {
 	for _, f := range b.runs {
-		if f.Way == wayNothing && (f.Cost.Packets != 0 || f.Cost.Events != 0) {
-			return fmt.Errorf("%s, round %d: the filter that matches nothing matched %d packets, %d events", f.Load, f.Round, f.Cost.Packets, f.Cost.Events)
+		if f.Way == wayNothing && (f.Run.Packets != 0 || f.Run.Events != 0) {
+			return fmt.Errorf("round %d: the filter that matches nothing matched %d packets, %d events", f.Round, f.Run.Packets, f.Run.Events)
 		}
 	}
 	return nil

@@ -23,8 +23,8 @@ import (
 // A benchWay is one way to run the same traffic: a tracer beside it.
 type benchWay struct {
 	name string
-	argv []string // empty: nothing runs
-	own  bool     // it is this tool: it writes {ready} and sums up
+	argv []string
+	own  bool // it is this tool: it writes {ready} and sums up
 	// ready is the line that a tracer of somebody else's prints once everything is
 	// attached (empty: whatever it says first, or its silence for a while).
 	ready string
@@ -161,9 +161,6 @@ type benchRun struct {
 // start starts a way and returns once everything is attached.
 func (w benchWay) start() (*benchRun, error) {
 	r := &benchRun{way: w}
-	if len(w.argv) == 0 {
-		return r, nil
-	}
 	before, err := bpfPrograms()
 	if err != nil {
 		return nil, err
@@ -207,68 +204,67 @@ const peerSilence = 5 * time.Second
 // file is where the way's recording goes.
 func (r *benchRun) file() string { return filepath.Join(r.dir, "all.hop") }
 
-// beside makes a load's traffic, and says what the way took and saw meanwhile.
+// beside makes a load's traffic, and says what the way took and saw meanwhile, warming up
+// included but for the lag of lines; of somebody else's only the peak of its memory.
 func (r *benchRun) beside(l benchLoad, site benchSite, lasts time.Duration) (d benchDuring, err error) {
-	if r.proc == nil {
-		d.loadResult, err = l.measure(site, lasts)
-		return d, err
+	var before, after benchCost
+	if r.way.own {
+		before, err = r.ask()
 	}
-	before, err := r.ask()
 	if err != nil {
 		return d, err
 	}
 	r.proc.forgetPeak()
+	if _, err = l.run(site, warmUp(lasts)); err != nil {
+		return d, err
+	}
 	r.proc.lines.begin()
-	if d.loadResult, err = l.measure(site, lasts); err != nil {
+	if d.loadResult, err = l.run(site, lasts); err != nil {
 		return d, err
 	}
 	peak := r.proc.memory("VmHWM")
-	after, err := r.settled()
+	if r.way.own {
+		after, err = r.settled()
+	}
 	d.cost = after.since(&before)
 	d.cost.PeakRSS = peak
 	return d, err
 }
 
-// ask is what the way has taken and seen so far; of somebody else's only what it took.
+// ask is what the tool has taken and seen so far.
 func (r *benchRun) ask() (c benchCost, err error) {
-	if r.way.own {
-		asked := r.proc.answers()
-		if err = syscall.Kill(r.proc.cmd.Process.Pid, syscall.SIGUSR1); err != nil {
-			return c, fmt.Errorf("ask %s for its counters: %w", r.way.name, err)
-		}
-		if err = r.proc.await(func() bool { return r.proc.answers() > asked }); err != nil {
-			return c, fmt.Errorf("%s did not tell its counters: %w", r.way.name, err)
-		}
-		err = c.parseSummary(r.proc.stderr.String())
+	asked := r.proc.answers()
+	if err = syscall.Kill(r.proc.cmd.Process.Pid, syscall.SIGUSR1); err != nil {
+		return c, fmt.Errorf("ask %s for its counters: %w", r.way.name, err)
 	}
+	if err = r.proc.await(func() bool { return r.proc.answers() > asked }); err != nil {
+		return c, fmt.Errorf("%s did not tell its counters: %w", r.way.name, err)
+	}
+	err = c.parseSummary(r.proc.stderr.String())
 	c.User, c.System = cpuOf(r.proc.cmd.Process.Pid)
 	return c, err
 }
 
+// settling bounds the wait for what is in the rings; other traffic may never end.
+const settling = 10 * time.Second
+
 // settled asks until what is in the rings has been read.
 func (r *benchRun) settled() (c benchCost, err error) {
-	for deadline := time.Now().Add(toolPatience); ; {
+	for deadline := time.Now().Add(settling); ; {
 		before := c.Events
-		if c, err = r.ask(); err != nil || c.Events == before || time.Now().After(deadline) {
+		if c, err = r.ask(); err != nil || c.Events == before {
 			return c, err
 		}
+		if time.Now().After(deadline) {
+			fmt.Fprintf(os.Stderr, "lab: %s still had events %v behind the traffic: they count there\n", r.way.name, settling)
+			return c, nil
+		}
 	}
-}
-
-// lag is that of the lines of the load with a number.
-func (r *benchRun) lag(load int) float64 {
-	if r.proc == nil {
-		return 0
-	}
-	return r.proc.lines.percentile99(load)
 }
 
 // stop ends the way as Ctrl-C does, and waits until its programs are gone: the
 // kernel takes hooks away in the background.
 func (r *benchRun) stop() (benchCost, error) {
-	if r.proc == nil {
-		return benchCost{}, nil
-	}
 	c := benchCost{Attach: r.attach, PeakRSS: r.proc.memory("VmHWM")}
 	begun := time.Now()
 	err := r.proc.interrupt()

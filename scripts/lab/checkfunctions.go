@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// functionTests are tests of the tracer that its own machine may run with tracepoints only,
-// and their flags.
+// functionTests are tests of the tracer that make test may run with tracepoints only, and
+// their flags.
 var functionTests = []struct{ name, flags string }{
 	{"TestNativeFlood", "-flood 1000000"},
 	{"TestNativeTwoTracers", ""},
@@ -24,6 +24,9 @@ func (c *checker) functions() error {
 		said, err := output(filepath.Join(filepath.Dir(c.me), "tracer.test"), args...)
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", test.name, err, lastLines(string(said), 30))
+		}
+		if !strings.Contains(string(said), "--- PASS: "+test.name+" ") {
+			return fmt.Errorf("there is no %s:\n%s", test.name, lastLines(string(said), 30))
 		}
 		for line := range strings.Lines(string(said)) {
 			if _, text, ok := strings.Cut(line, "_test.go:"); ok {

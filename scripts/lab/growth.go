@@ -131,7 +131,7 @@ var trafficRates = []int{1000, 10_000, 20_000, 50_000, 100_000, 200_000, 0}
 func (g *growth) traffic() (*plot.Chart, error) {
 	c := &plot.Chart{Title: "Request rate against packets traced", X: "packets traced [1/s]", Y: "request rate, of untraced [%]",
 		Note: g.note("8 kept TCP connections; --rate from 1000 events/s to no limit")}
-	load := benchLoads[0]
+	load := keptLoad
 	return c, withPair(func(p pairInfo) error {
 		site := pairSite(p)
 		ways := []benchWay{g.selecting(site, selectNothing)}

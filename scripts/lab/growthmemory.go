@@ -49,25 +49,24 @@ const mostFloods = 6
 
 // beyond is a load of which the tool can read half at most: twice what it follows of a
 // flood that nothing holds back, where all want the processors, or half as much again,
-// until that is enough.
+// until that is enough or all that the machine makes.
 func (g *growth) beyond(w benchWay, site benchSite) (rate float64, err error) {
 	able, err := g.capacity(w, site)
 	if err != nil {
 		return 0, err
 	}
 	rate = 2 * able
-	for range mostFloods {
+	for n := 1; ; n++ {
 		flood, cost, err := w.aroundOne(floodLoad(int(rate)), site, g.lasts)
 		if err != nil {
 			return 0, err
 		}
 		g.tell("%s datagrams/s of %s meant: %.1f times what is read", scaled(flood.rate), scaled(rate), cost.times())
-		if cost.times() >= 2 || flood.rate < rate*2/3 { // the machine has no more
+		if cost.times() >= 2 || flood.rate < rate*2/3 || n == mostFloods {
 			return rate, nil
 		}
 		rate *= 1.5
 	}
-	return rate, nil
 }
 
 // times is how many times what was read has happened: packets were shed, events lost.
@@ -98,6 +97,7 @@ func (g *growth) memory() (*plot.Chart, error) {
 		if err := errors.Join(err, stopped); err != nil {
 			return err
 		}
+		c.Title = fmt.Sprintf("Memory against time, at %.1f times what is read", cost.times())
 		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s of packets that are followed, %.1f times what was read, %d events lost", scaled(flood.rate), scaled(rate),
 			scaled(float64(cost.Matched)/g.long.Seconds()), cost.times(), cost.Lost))
 		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)

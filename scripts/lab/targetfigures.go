@@ -118,7 +118,7 @@ func (f *figures) bench(site, load, way string, value func(*benchFigure) float64
 	var order []string
 	for i := range f.runs {
 		r := &f.runs[i]
-		if r.Site != site || r.Load != load || r.Way != way || r.Cost == nil {
+		if r.Site != site || r.Load != load || r.Way != way || r.Cost == nil || r.Run == nil {
 			continue
 		}
 		if byKernel[r.Kernel] == nil {
@@ -133,9 +133,9 @@ func (f *figures) bench(site, load, way string, value func(*benchFigure) float64
 }
 
 func shareKept(f *benchFigure) float64  { return 100 * f.Ratio }
-func attachTime(f *benchFigure) float64 { return f.Cost.Attach }
-func detachTime(f *benchFigure) float64 { return f.Cost.Detach }
-func bytesEvent(f *benchFigure) float64 { return bytesRecorded(f.Cost) }
+func attachTime(f *benchFigure) float64 { return f.Run.Attach }
+func detachTime(f *benchFigure) float64 { return f.Run.Detach }
+func bytesEvent(f *benchFigure) float64 { return bytesRecorded(f.Run) }
 func lineTime(f *benchFigure) float64   { return f.Cost.Lag }
 
 // point is a picture's value at an x.
@@ -160,6 +160,9 @@ func chartWhere(c *plot.Chart) string {
 	return strings.TrimPrefix(where, "Linux ") + ", pair"
 }
 
+// timesText is what the note of memory says of its load.
+var timesText = regexp.MustCompile(`[0-9.]+ times what was read`)
+
 // peak is the most memory that the long run took.
 func (f *figures) peak() []seen {
 	c := f.charts["memory"]
@@ -174,7 +177,7 @@ func (f *figures) peak() []seen {
 			}
 		}
 	}
-	return []seen{{most, fmt.Sprintf("%s, %.0f s", chartWhere(c), last)}}
+	return []seen{{most, fmt.Sprintf("%s, %.0f s, %s", chartWhere(c), last, timesText.FindString(c.Note))}}
 }
 
 // flat is the most memory of the long run's last minute, in percent of the first's;

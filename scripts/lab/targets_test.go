@@ -18,12 +18,12 @@ func TestTargets(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"bench.json": `{"kernel":"6.12.1","site":"cluster","load":"request-response","way":"untraced","rate":100}
-{"kernel":"6.12.1","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.70,"cost":{"attach_s":3}}
-{"kernel":"6.12.1","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.80,"cost":{"attach_s":3}}
-{"kernel":"7.3","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.96,"cost":{"attach_s":3}}
-{"kernel":"6.18","site":"pair","load":"request-response","way":"nothing selected","ratio":0.985,"cost":{"attach_s":0.2}}
-{"kernel":"6.18","site":"pair","load":"calm","way":"nothing selected","ratio":1,"cost":{"attach_s":0.29,"detach_s":0.1}}
-{"kernel":"6.18","site":"pair","load":"request-response","way":"record everything","ratio":1,"cost":{"events":900,"file_events":1000,"file_bytes":8100}}
+{"kernel":"6.12.1","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.70,"cost":{},"run":{"attach_s":3}}
+{"kernel":"6.12.1","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.80,"cost":{},"run":{"attach_s":3}}
+{"kernel":"7.3","site":"cluster","load":"request-response","way":"nothing selected","ratio":0.96,"cost":{},"run":{"attach_s":3}}
+{"kernel":"6.18","site":"pair","load":"request-response","way":"nothing selected","ratio":0.985,"cost":{},"run":{"attach_s":0.2}}
+{"kernel":"6.18","site":"pair","load":"calm","way":"nothing selected","ratio":1,"cost":{},"run":{"attach_s":0.29,"detach_s":0.1}}
+{"kernel":"6.18","site":"pair","load":"request-response","way":"record everything","ratio":1,"cost":{},"run":{"events":900,"file_events":1000,"file_bytes":8100}}
 `,
 		"growth/devices.json": `{"title":"T","note":"Linux 6.18.44, two pods","x_label":"x","y_label":"y"}
 {"series":"attach","x":1000,"y":2.4}
