@@ -150,3 +150,13 @@ func TestCarried(t *testing.T) {
 		t.Errorf("carried: %+v, an ICMP error: %v", c, v6.IsICMPError())
 	}
 }
+
+// TestTunnelWithoutWay: what a tunnel's device took and freed has not left the node.
+func TestTunnelWithoutWay(t *testing.T) {
+	l := newLab()
+	l.devices[l.netns["real"]] = append(l.devices[l.netns["real"]], Device{Name: "flannel.1", Kind: "vxlan"})
+	out, _ := stitch(l, l.script(t).add(toEth+"real/flannel.1 net_dev_start_xmit\nreal/flannel.1 consume_skb").events, nil)
+	if len(out) != 1 || out[0].Verdict != Incomplete || out[0].Reason != "consumed" || !strings.Contains(out[0].Summary, "freed without a drop or a delivery") {
+		t.Errorf("%+v", out)
+	}
+}
