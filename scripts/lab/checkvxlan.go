@@ -20,12 +20,14 @@ import (
 // vxlan: the packets between pods of two nodes are followed through the nodes'
 // own packets that carry them. The nodes are connected by wires, so that each sees
 // no more of the other than the outer packets, as on machines of their own.
-func (c *checker) vxlan() error {
+func (c *checker) vxlan() (err error) {
 	w := &wires{}
 	defer w.close()
 	if err := clusterUp(plan{iptables: "legacy", backend: backendVXLAN, wires: w}); err != nil {
 		return err
 	}
+	// Without its wires it is of no use, and in the way of a second try (see runAll).
+	defer func() { err = errors.Join(err, clusterDown()) }()
 	if err := serveDetached(""); err != nil {
 		return err
 	}
