@@ -52,6 +52,8 @@ var factEndings = []struct {
 	{"dropped behind IPVS", fromEth + "real/eth0 ip_forward\nreal/eth0 handle_response\nreal/eth0 kfree_skb reason=NETFILTER_DROP site=nf_hook_slow", "netfilter", "dropped", "dropped in"},
 	{"peer's MTU", fromEth + "real/eth0 kfree_skb site=__dev_forward_skb", "device", "device", "the other end of eth0 did not take it"},
 	{"VXLAN without a peer, no reason", toEth + "real/eth0 net_dev_start_xmit\nreal/eth0 kfree_skb site=vxlan_xmit", "device", "device", "eth0 knows no other end"},
+	{"VXLAN without a way", toEth + "real/eth0 net_dev_start_xmit\nreal/eth0 kfree_skb reason=IP_OUTNOROUTES site=vxlan_xmit_one", "device", "device", "eth0 has no route to the tunnel's other end"},
+	{"VXLAN without a way, no reason", toEth + "real/eth0 net_dev_start_xmit\nreal/eth0 kfree_skb site=vxlan_xmit_one", "device", "device", "eth0 could not send it on: what carries it is too big, or there is no route to the tunnel's other end"},
 	{"VXLAN without a peer", fromEth + "real/eth0 kfree_skb reason=NO_TX_TARGET site=vxlan_xmit", "device", "device", "eth0 knows no other end"},
 
 	{"generic XDP, 5.10", "real/eth0 netif_receive_skb h=198.51.100.9:5555>172.23.97.2:81,S\nreal/eth0 kfree_skb site=do_xdp_generic", "device", "xdp", "an XDP program of eth0"},
@@ -94,6 +96,7 @@ func TestEndingsByFacts(t *testing.T) {
 			l := newLab()
 			l.reasons[80], l.reasons[81], l.reasons[82] = "IP_LOCALNET", "QDISC_DROP", "BRIDGE_INGRESS_STP_STATE"
 			l.reasons[83], l.reasons[84], l.reasons[85], l.reasons[86] = "IP_INADDRERRORS", "IP_INNOROUTES", "PKT_TOO_SMALL", "NO_TX_TARGET"
+			l.reasons[87] = "IP_OUTNOROUTES"
 			out, _ := stitch(l, l.script(t).add(tt.script).events, nil)
 			if len(out) != 1 {
 				t.Fatalf("%d traversals, want 1", len(out))

@@ -151,8 +151,8 @@ func TestCarried(t *testing.T) {
 	}
 }
 
-// TestTunnelWithoutWay: what a tunnel's device took and freed has not left the node.
-func TestTunnelWithoutWay(t *testing.T) {
+// TestTunnelThatConsumes: what a tunnel's device took and freed has not left the node.
+func TestTunnelThatConsumes(t *testing.T) {
 	l := newLab()
 	l.devices[l.netns["real"]] = append(l.devices[l.netns["real"]], Device{Name: "flannel.1", Kind: "vxlan"})
 	out, _ := stitch(l, l.script(t).add(toEth+"real/flannel.1 net_dev_start_xmit\nreal/flannel.1 consume_skb").events, nil)

@@ -327,9 +327,7 @@ func (s *Stitcher) leaves(netns, ifindex uint32) bool {
 	case "bridge", "dummy", "loopback", "ifb", "bond", "team", "vlan", "macvlan", "ipvlan", "vrf":
 		return false
 	case "vxlan", "geneve":
-		// What carries it is the same skb. Without a way to the other end both drivers
-		// free it as consumed (vxlan_xmit_one, up to 6.11).
-		return false
+		return false // what carries it is the same skb, and leaves by another device
 	}
 	return d.Name != "lo"
 }

@@ -17,10 +17,10 @@ type lineLag struct {
 	loads []lagLoad
 }
 
-// A lagLoad has the lines of packets that began after a load, and before the next.
+// A lagLoad has the lines of packets that began during a load.
 type lagLoad struct {
-	from time.Time
-	lags []time.Duration
+	from, to time.Time // to: zero while it goes on
+	lags     []time.Duration
 }
 
 const (
@@ -48,11 +48,18 @@ func (l *lineLag) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// begin says that a load begins. Lines of packets before the first are not counted.
+// begin says that a load begins, end that it has ended. Lines of packets that began in no
+// load, as those that warm up do, are not counted.
 func (l *lineLag) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.loads = append(l.loads, lagLoad{from: time.Now()})
+}
+
+func (l *lineLag) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loads[len(l.loads)-1].to = time.Now()
 }
 
 func (l *lineLag) note(now time.Time) {
@@ -67,7 +74,7 @@ func (l *lineLag) note(now time.Time) {
 	}
 	for i := len(l.loads) - 1; i >= 0; i-- {
 		if one := &l.loads[i]; !begun.Before(one.from) {
-			if len(one.lags) < mostLags {
+			if len(one.lags) < mostLags && (one.to.IsZero() || begun.Before(one.to)) {
 				one.lags = append(one.lags, now.Sub(begun))
 			}
 			return

@@ -12,18 +12,27 @@ import (
 // TestLineLag: lines come in pieces, and not all are of packets.
 func TestLineLag(t *testing.T) {
 	var l lineLag
-	if l.percentile99(0) != 0 {
+	l.begin()
+	l.end()
+	if l.percentile99(0) != 0 || l.loads[0].to.Before(l.loads[0].from) {
 		t.Error("no line has a lag")
 	}
 	start := time.Now()
-	l.loads = []lagLoad{{from: start.Add(-2 * time.Hour)}, {from: start.Add(-time.Second)}}
+	l.loads = []lagLoad{{from: start.Add(-2 * time.Hour), to: start.Add(-1500 * time.Millisecond)}, {from: start.Add(-time.Second)}}
 	var text strings.Builder
 	for i := range 200 {
 		begun := start.Add(-2 * time.Second)
 		if i == 7 {
 			begun = begun.Add(-time.Hour) // one of 200 may be late
 		}
-		fmt.Fprintf(&text, "{\"time\":%q}\n", start.Add(-time.Duration(i%2)*24*time.Hour).Format(time.RFC3339Nano)) // of the second load, and of none
+		other := start // of the second load; of none: between them, and before both
+		switch i % 4 {
+		case 1:
+			other = start.Add(-1200 * time.Millisecond)
+		case 3:
+			other = start.Add(-24 * time.Hour)
+		}
+		fmt.Fprintf(&text, "{\"time\":%q}\n", other.Format(time.RFC3339Nano))
 		fmt.Fprintf(&text, "{\"time\":%q,\"id\":\"%s\"}\n{\"summary\":{}}\n\n{\"time\":\"never\"}\n", begun.Format(time.RFC3339Nano), strings.Repeat("x", i))
 	}
 	for rest := text.String(); rest != ""; {

@@ -222,6 +222,7 @@ func (r *benchRun) beside(l benchLoad, site benchSite, lasts time.Duration) (d b
 	if d.loadResult, err = l.run(site, lasts); err != nil {
 		return d, err
 	}
+	r.proc.lines.end()
 	peak := r.proc.memory("VmHWM")
 	if r.way.own {
 		after, err = r.settled()

@@ -40,6 +40,13 @@ var linkVerdicts = []verdictCase{
 		traffic: unanswered("udp", "198.51.117.9:4106"),
 		want:    []verdictWant{{kind: "request udp", where: "socket", reason: "no-socket"}}},
 
+	// The agent has told it, and the way there is missing.
+	{name: "vxlan-no-way", finding: "device/device", group: "links", from: "centos",
+		lasting: append(overlay("labw", "198.51.118", ""), change{"n1", "bridge fdb add 02:00:00:00:00:09 dev labw dst 198.51.119.7", ""}),
+		cause:   []change{{"n1", "ip route add unreachable 198.51.119.7", "ip route del unreachable 198.51.119.7"}},
+		traffic: unanswered("udp", "198.51.118.9:4117"),
+		want:    []verdictWant{{kind: "request udp", where: "device", reason: "device", line: "*route to the tunnel's other end"}}},
+
 	{name: "ports-isolated", finding: "bridge/not-forwarded", group: "links", from: "centos",
 		traffic: acquainted("172.23.96.24:7", []change{isolated("vethcentos"), isolated("vethnginx")}, unanswered("udp", "172.23.96.24:7")),
 		want:    []verdictWant{{kind: "request udp", where: "bridge", reason: "not-forwarded", line: "*port vethnginx: both ports are isolated, or its VLAN is not allowed there"}}},
