@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,10 +122,14 @@ func (f *figures) bench(site, load, way string, value func(*benchFigure) float64
 		if r.Site != site || r.Load != load || r.Way != way || r.Cost == nil || r.Run == nil {
 			continue
 		}
+		v := value(r)
+		if math.IsNaN(v) {
+			continue // not measured
+		}
 		if byKernel[r.Kernel] == nil {
 			order = append(order, r.Kernel)
 		}
-		byKernel[r.Kernel] = append(byKernel[r.Kernel], value(r))
+		byKernel[r.Kernel] = append(byKernel[r.Kernel], v)
 	}
 	for _, k := range order {
 		list = append(list, seen{median(byKernel[k]), fmt.Sprintf("%s, %s, median of %d", k, site, len(byKernel[k]))})
@@ -136,7 +141,14 @@ func shareKept(f *benchFigure) float64  { return 100 * f.Ratio }
 func attachTime(f *benchFigure) float64 { return f.Run.Attach }
 func detachTime(f *benchFigure) float64 { return f.Run.Detach }
 func bytesEvent(f *benchFigure) float64 { return bytesRecorded(f.Run) }
-func lineTime(f *benchFigure) float64   { return f.Cost.Lag }
+
+// lineTime is not a number where no line came: that was not quick.
+func lineTime(f *benchFigure) float64 {
+	if f.Cost.Lag == 0 {
+		return math.NaN()
+	}
+	return f.Cost.Lag
+}
 
 // point is a picture's value at an x.
 func (f *figures) point(chart, series string, x float64) []seen {
