@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
@@ -55,8 +56,8 @@ func hookSet(t *testing.T) HookSet {
 }
 
 // TestNativeAttachFailures lets each step of attaching fail in turn. What is required
-// ends it with an error that names the step and the hook, what is not is told of once
-// and is absent; and either way nothing of ours stays in the kernel.
+// ends it with an error that names the step and the hook, what is not is attached as a
+// kprobe instead, or told of once and absent; and nothing of ours stays in the kernel.
 func TestNativeAttachFailures(t *testing.T) {
 	needRoot(t)
 	hooks := hookSet(t)
@@ -64,7 +65,7 @@ func TestNativeAttachFailures(t *testing.T) {
 	refused := errors.New("refused by a test")
 	held := func() kernelObjects { return heldBy(t, os.Getpid()) }
 	before := held()
-	required, optional := 0, 0
+	required, optional, other := 0, 0, 0
 	all := kernelObjects{}
 	for i, step := range steps {
 		if i%*everyStep > 0 {
@@ -101,7 +102,14 @@ func TestNativeAttachFailures(t *testing.T) {
 				}
 			}
 			at := slices.IndexFunc(tr.Attached(), func(h HookStatus) bool { return h.Name == name })
-			if told != 1 || at < 0 || tr.Attached()[at].How != "absent" {
+			if at < 0 {
+				t.Fatalf("%s: the hook is not listed", step)
+			}
+			switch how := tr.Attached()[at].How; {
+			case told == 1 && how == "absent":
+			case told == 0 && hooks == HooksAll && how == "kprobe" && strings.HasPrefix(step, "attach "):
+				other++ // the next rung of the ladder
+			default:
 				t.Errorf("%s: told %d times, %+v: %q", step, told, tr.Attached()[at], warned)
 			}
 			if err := tr.Close(); err != nil {
@@ -120,8 +128,11 @@ func TestNativeAttachFailures(t *testing.T) {
 			all[kind] = append(all[kind], ids...)
 		}
 	}
-	eventually(t, "nothing of ours is in the kernel", func() bool { return len(all.alive()) == 0 })
-	t.Logf("--hooks %s: of %d steps %d refused whose failure ends it, %d that it goes on without", hooks, len(steps), required, optional)
+	// A process of ours lets go of trampolines, for each of which the kernel takes its time.
+	if !becomes(2*time.Minute, func() bool { return len(all.alive()) == 0 }) {
+		t.Errorf("left in the kernel: %v", all.alive())
+	}
+	t.Logf("--hooks %s: of %d steps %d refused whose failure ends it, %d that it goes on without, %d of them by a kprobe", hooks, len(steps), required, optional, other)
 	if required == 0 || optional == 0 {
 		t.Error("one kind of them is not there")
 	}
