@@ -25,12 +25,12 @@ type liveOptions struct {
 	bounds     bounds
 	onlyNode   string
 	exitStatus bool
-	show       *showing       // nil: no traversal is shown
-	recording  *recordOptions // nil: none
-	capture    *capture       // nil: none
-	cluster    cluster        // nil: none
-	sets       []*namedSet    // of the selection, that follow the cluster
-	asked      <-chan os.Signal
+	show       *showing         // nil: no traversal is shown
+	recording  *recordOptions   // nil: none
+	capture    *capture         // nil: none
+	cluster    cluster          // nil: none
+	sets       []*namedSet      // of the selection, that follow the cluster
+	asked      <-chan os.Signal // by each somebody asks what was counted so far
 }
 
 // close ends what the options hold open.

@@ -49,7 +49,7 @@ type session struct {
 	capture    *capture             // nil: none
 	record     *recorder            // nil: none
 	warn       func(text string)    // says what was lost so far; nil: nobody is told before the end
-	asked      <-chan os.Signal     // by each somebody asks what was counted so far
+	asked      <-chan os.Signal     // see liveOptions
 	answer     func(*outcome)       // tells him
 	look       func()               // asks for the name of a namespace that is new; nil: nobody knows more
 	spaces     map[uint32]struct{}  // that were seen
