@@ -3,7 +3,10 @@
 package main
 
 import (
+	"errors"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/stackhop/stackhop/events"
 )
@@ -33,4 +36,28 @@ func (a aftermath) refused(t *events.Traversal) bool {
 		return false
 	}
 	return t.TCPFlags != "S" && a.resent[t.Flow] || t.TCPFlags == "A" && a.overtaken[t.Flow]
+}
+
+// slowTCP lets the TCP of the pods and of the client outside take its time: an emulated
+// guest on a busy machine answers later than in the 200 ms after which TCP takes data for
+// lost. For the checks that compare each packet of healthy connections.
+func slowTCP() error {
+	names := []string{"outside"}
+	for _, p := range pods {
+		names = append(names, p.name)
+	}
+	return each(names, func(name string) error {
+		h := openHost(name)
+		defer h.close()
+		h.rtoMin(3 * time.Second)
+		// The probe for a lost tail comes after two round trips.
+		return errors.Join(h.err, inNetns(name, func() error {
+			return setSysctls(map[string]string{"net.ipv4.tcp_early_retrans": "0"})
+		}))
+	})
+}
+
+// withoutAftermath is packets without those that an ended connection refused.
+func withoutAftermath(all []*events.Traversal) []*events.Traversal {
+	return slices.DeleteFunc(slices.Clone(all), newAftermath(all).refused)
 }

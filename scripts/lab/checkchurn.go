@@ -113,6 +113,9 @@ func localPorts(netns, between string) error {
 
 // churn: every packet that arrived has one traversal, and none has another's.
 func (c *checker) churn() error {
+	if err := slowTCP(); err != nil {
+		return err
+	}
 	var faults []string
 	packets := 0
 	for n := range churnSessions {
@@ -169,7 +172,7 @@ func (c *checker) churnSession(n int) (packets int, faults []string, err error) 
 			books[r.proto+" "+local] = b
 		}
 	}
-	unknown := distribute(books, all)
+	unknown := distribute(books, withoutAftermath(all))
 	seen := map[*book]bool{}
 	for _, b := range books {
 		if seen[b] {

@@ -36,6 +36,9 @@ func (c *checker) healthy() error {
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "connections")
+	if err := slowTCP(); err != nil {
+		return err
+	}
 	before, err := retransmissions()
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (r *recordingsCheck) merged() error {
 	}
 	r.together = all
 	var rest []*events.Traversal
-	for _, t := range all {
+	for _, t := range withoutAftermath(all) {
 		switch v := caseOf(r.list, t); {
 		case slices.Contains(r.lost, address(t.Src)):
 			rest = append(rest, t)

@@ -25,6 +25,9 @@ func (c *checker) recordings() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if err := slowTCP(); err != nil {
+		return err
+	}
 	r := &recordingsCheck{checker: c, dir: dir, cases: []string{"4", "5", "6", "9"}, selection: "tcp or udp"}
 	r.lose = r.unroute
 	start := time.Now()

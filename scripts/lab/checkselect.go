@@ -217,7 +217,7 @@ func (c *checker) onlyNode() error {
 // compareNode compares all that one node saw with its part of the cases.
 func compareNode(name string, list []*verified, all []*events.Traversal) (faults []string) {
 	packets := map[string]int{}
-	for _, t := range all {
+	for _, t := range withoutAftermath(all) {
 		v := caseOf(list, t)
 		if v == nil {
 			faults = append(faults, fmt.Sprintf("%s: of no case: %s → %s: %s", name, address(t.Src), address(t.Dst), t.Summary))

@@ -28,7 +28,7 @@ func (c *checker) vxlan() (err error) {
 	}
 	// Without its wires it is of no use, and in the way of a second try (see runAll).
 	defer func() { err = errors.Join(err, clusterDown()) }()
-	if err := serveDetached(""); err != nil {
+	if err := errors.Join(slowTCP(), serveDetached("")); err != nil {
 		return err
 	}
 	dir := c.outDir

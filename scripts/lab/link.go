@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -197,4 +198,22 @@ func ipNet(s string) (*net.IPNet, error) {
 		return &net.IPNet{IP: v4, Mask: net.CIDRMask(32, 32)}, nil
 	}
 	return &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}, nil
+}
+
+// rtoMin makes TCP wait longer than its 200 ms before it sends data again, by all
+// routes that there are now: RTAX_RTO_MIN counts only where it is locked (tcp_rto_min).
+func (o *host) rtoMin(wait time.Duration) {
+	o.do("let TCP wait", func() error {
+		routes, err := o.h.RouteList(nil, unix.AF_UNSPEC)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			r.RtoMin, r.RtoMinLock = int(wait.Milliseconds()), true
+			if err := o.h.RouteReplace(&r); err != nil {
+				return fmt.Errorf("route %v: %w", r, err)
+			}
+		}
+		return nil
+	})
 }
