@@ -32,7 +32,7 @@ func (o *benchOptions) flags() *flag.FlagSet {
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each way is measured")
 	fs.DurationVar(&o.lasts, "for", 3*time.Second, "how long one run takes")
 	fs.StringVar(&o.loads, "loads", "", "only these `LOADS`: "+names(benchLoads, func(l benchLoad) string { return l.name }))
-	fs.StringVar(&o.ways, "ways", "", "only these `WAYS` beside untraced, by the first words of their names: nothing, everything, record, events, bpftrace, peer")
+	fs.StringVar(&o.ways, "ways", "", "only these `WAYS` beside untraced, by the first words of their names: nothing, everything, record, events, hooks, bpftrace, peer")
 	fs.StringVar(&o.peer, "peer", "", "also this tracer: a `COMMAND` for sh, ended by SIGINT; it is ready when it said something, or after 5 s")
 	fs.BoolVar(&o.pair, "pair", false, "on two pods on a bridge of this machine, with the hooks of --hooks tracepoints, instead of in the cluster")
 	fs.StringVar(&o.form, "o", "table", "`FORM` of standard output: table, or json (a line for each run)")
@@ -109,7 +109,7 @@ func (o *benchOptions) choose(t tool, site benchSite) (ways []benchWay, left []s
 	if err != nil {
 		return nil, nil, err
 	}
-	ways = append(toolWays(t, site), drainWay(me, site))
+	ways = append(toolWays(t, site), drainWay(me, site), bareWay(me, t, site))
 	bpftrace, missing, err := bpftraceWay(t, site)
 	if err != nil {
 		return nil, nil, err

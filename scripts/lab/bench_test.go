@@ -120,6 +120,24 @@ func TestBpftraceProbes(t *testing.T) {
 	}
 }
 
+func TestBareHooks(t *testing.T) {
+	const list = `{"name":"netif_receive_skb","function":"netif_receive_skb","how":"tp_btf"}
+{"name":"tc_ingress","function":"ingress","how":"tc"}
+{"name":"skb_clone","function":"skb_clone","how":"fexit"}
+{"name":"ip_vs_in","function":"ip_vs_in","how":"kprobe"}
+{"name":"br_nf_forward_ip","function":"br_nf_forward_ip","how":"absent"}`
+	for tracepoints, want := range map[bool]int{false: 3, true: 1} {
+		if got, err := bareHooks([]byte(list), tracepoints); err != nil || len(got) != want || got[0].key() != "tp_btf netif_receive_skb" {
+			t.Errorf("tracepoints %t: %v, %v", tracepoints, got, err)
+		}
+	}
+	for _, bad := range []string{"{", `{"name":"a","function":"b","how":"magic"}`} {
+		if _, err := bareHooks([]byte(bad), false); err == nil {
+			t.Errorf("%s is no error", bad)
+		}
+	}
+}
+
 func TestProbeKinds(t *testing.T) {
 	if got, want := probeKinds([]string{"kprobe:a", "kfunc:b", "kfunc:m:c", "tracepoint:*:d"}), "2 kfunc, 1 kprobe, 1 tracepoint"; got != want {
 		t.Errorf("%q, want %q", got, want)

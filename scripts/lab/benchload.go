@@ -21,12 +21,13 @@ type benchSite struct {
 	tcp, udp benchRoute // what is dialed, and where that is answered
 	names    string     // the tool's --names file
 	set      []string   // the tool's --hooks, if not all
+	netns    []string   // all that there are, see bare
 }
 
 type benchRoute struct{ to, dst, listen string }
 
 // clusterSite is a client on one node that asks ClusterIPs whose backends are on another.
-var clusterSite = benchSite{from: "centos", names: namesFile,
+var clusterSite = benchSite{from: "centos", names: namesFile, netns: clusterNetns(),
 	tcp: benchRoute{to: "nginx1a", dst: vipNginx1 + ":80", listen: ":80"},
 	udp: benchRoute{to: "dns", dst: vipDNS + ":53", listen: ":53"}}
 
@@ -34,7 +35,8 @@ var clusterSite = benchSite{from: "centos", names: namesFile,
 // kernels have which refuse function hooks.
 func pairSite(p pairInfo) benchSite {
 	to := benchRoute{to: p.B, dst: p.AddrB + ":8080", listen: ":8080"}
-	return benchSite{from: p.A, tcp: to, udp: to, names: p.Names, set: []string{"--hooks", "tracepoints"}}
+	return benchSite{from: p.A, tcp: to, udp: to, names: p.Names, set: []string{"--hooks", "tracepoints"},
+		netns: []string{p.A, p.B, p.Node}}
 }
 
 // A benchLoad is one kind of traffic.

@@ -61,6 +61,15 @@ func drainWay(me string, site benchSite) benchWay {
 	return benchWay{name: wayThrown, ready: bpftraceReady, argv: []string{me, "drain", "-hooks", string(hooks), selectAll}}
 }
 
+// bareWay are programs that return at once, see bare.
+func bareWay(me string, t tool, site benchSite) benchWay {
+	argv := []string{me, "bare", "-tool", t.path}
+	if len(site.set) > 0 {
+		argv = append(argv, "-tracepoints")
+	}
+	return benchWay{name: wayBare, ready: bpftraceReady, argv: append(argv, site.netns...)}
+}
+
 // peerWay is a tracer that the user named.
 func peerWay(command string) benchWay {
 	return benchWay{name: "peer", note: command, argv: []string{"sh", "-c", command}}

@@ -59,7 +59,8 @@ func (c *checker) healthy() error {
 	for _, t := range all {
 		before := len(h.faults)
 		if h.look(t); len(h.faults) > before {
-			h.faults = append(h.faults, connectionOf(t, all)...)
+			// The fault last: of a long output the end is kept.
+			h.faults = slices.Insert(h.faults, before, connectionOf(t, all)...)
 		}
 	}
 	h.compare(after-before, hooksLeftOut(s.summary()))
@@ -148,7 +149,7 @@ func connectionOf(t *events.Traversal, all []*events.Traversal) (lines []string)
 			lines = append(lines, fmt.Sprintf("  %s %s: %s %q", o.Time.Format("05.000000"), kindOf(o), o.Summary, o.Notes))
 		}
 	}
-	const enough = 12
+	const enough = 20
 	return lines[max(0, len(lines)-enough):]
 }
 

@@ -56,6 +56,7 @@ var commands = []struct {
 	{"serve-pod", "", func(args []string) error { return servePod(args[0]) }},
 	{"client", "", cmdClient},
 	{"drain", "", cmdDrain},
+	{"bare", "", cmdBare},
 	{"churn-session", "", cmdChurnSession},
 }
 

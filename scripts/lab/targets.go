@@ -127,6 +127,7 @@ const (
 	wayNothing, wayAll = "nothing selected", "everything selected"
 	wayRecord          = "record everything"
 	wayThrown          = "events thrown away"
+	wayBare            = "hooks that return at once"
 	loadKept, loadCalm = "request-response", "calm"
 	loadBulk           = "bulk"
 	siteCluster        = "cluster"
