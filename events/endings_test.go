@@ -45,6 +45,7 @@ var endings = []struct {
 	{"queued", "real/eth0 __ip_local_out h=172.23.97.1:999>198.51.100.9:443,S\nreal/eth0 net_dev_queue", 0.5, InFlight, "queue", "", "0.5 stacks so far, in flight: last seen in the queue of a device, at net_dev_queue on real (eth0)"},
 	{"delivered", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv task=nginx:512", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
 	{"tcp frees in name only", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 2, Delivered, "socket", "", "delivered to default/pod"},
+	{"tcp frees in name only, that a socket took it was left out", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 1.5, Incomplete, "socket", "not-observed", "that a socket took it was not seen"},
 	{"udp buffer full", strings.ReplaceAll(toPod("udp"), ",S", "") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=SOCKET_RCVBUFF site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
 	{"udp read", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb task=nginx:512\npod consume_skb", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
 	{"udp read, 5.19", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb task=nginx:512\npod skb_attempt_defer_free", 2, Delivered, "socket", "", "delivered to default/pod"},
@@ -164,8 +165,9 @@ func TestSYNAnswered(t *testing.T) {
 	syn := toPod("S") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod tcp_conn_request\n"
 	answer := "pod/eth0 __ip_local_out h=172.23.97.2:81>198.51.100.9:5555,SA\npod/eth0 net_dev_queue\n"
 	for name, text := range map[string]string{
-		"linked":  syn + "pkt=2\nother=1\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
-		"by flow": syn + "pkt=2\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+		"linked":                  syn + "pkt=2\nother=1\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+		"by flow":                 syn + "pkt=2\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+		"its first hook left out": syn + "pkt=2\nreply\npod/eth0 ip_output h=172.23.97.2:81>198.51.100.9:5555,SA\npod/eth0 net_dev_queue\nreply=no\npkt=1\npod consume_skb\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab()

@@ -25,7 +25,7 @@ func (t *tombstones) id(packet uint64) uint64 {
 // flow is what is remembered of a connection.
 type flow struct {
 	matched bool
-	replied uint64 // when a socket last sent something in reply, in ns; 0: never
+	replied uint64 // when a reply was last seen to begin, in ns; 0: never
 }
 
 // socketKey is a socket by its namespace and the addresses that it uses.
@@ -56,7 +56,7 @@ func (t *flowTable) see(id uint64, matched bool) {
 	f.matched = f.matched || matched
 }
 
-// replied notes that a socket answered in the flow.
+// replied notes that a packet in reply began in the flow.
 func (t *flowTable) replied(id, time uint64) {
 	if f := t.flows.get(id); f != nil {
 		f.replied = max(f.replied, time)

@@ -178,6 +178,10 @@ var socketDrops = []string{
 	"TCP_LISTEN_OVERFLOW", "NO_SOCKET", "XFRM_*", "TCP_MD5*", "TCP_AO*", "TCP_AUTH*", "NOMEM",
 }
 
+// insideTCPSocket are functions that a TCP packet reaches by its socket's own receiving
+// function only.
+var insideTCPSocket = []string{"tcp_data_queue*", "tcp_rcv_*", "tcp_validate_incoming", "tcp_ack", "tcp_prune_*"}
+
 // refusedByQueue are the functions that free a datagram which its socket does not
 // take. One that was taken is freed by others, when the socket is closed.
 var refusedByQueue = []string{"__udp_queue_rcv*", "udp_queue_rcv*", "__udpv6_queue_rcv*", "udpv6_queue_rcv*"}

@@ -240,7 +240,8 @@ func (s *Stitcher) note(p *packet, e *Event, st Station) {
 	}
 	if e.Flags&FlagReply != 0 {
 		p.reply = true
-		if st == StationSocketOut && e.Flow != 0 {
+		// Where the kernel left out the sender's hook a packet begins later.
+		if e.Flow != 0 && (st == StationSocketOut || len(p.steps) == 1) {
 			s.flows.replied(e.Flow, e.Time)
 		}
 	}

@@ -247,10 +247,9 @@ func (b *builder) judgeDrop(hops []hop) ending {
 			return l
 		}
 	}
-	if !b.s.cfg.HasFunctions && cameIn(hops) && !matchAny(socketDrops, ev.kernel) && matchAny([]string{"tcp_*"}, ev.site) {
-		// Without sockets, a drop by TCP may be its way of consuming.
+	if doubt := b.mayHaveArrived(hops, &ev); doubt != "" {
 		e.verdict, e.rank, e.where, e.reason = Incomplete, rankOpen, "socket", "not-observed"
-		e.say = "last seen coming in, " + b.lastSeen(hops) + "; sockets are not observed"
+		e.say = "last seen coming in, " + b.lastSeen(hops) + "; " + doubt
 		return e
 	}
 	e.where, e.reason, e.say = "ip", "dropped", "dropped at {site}"
@@ -282,6 +281,19 @@ func (b *builder) judgeDrop(hops []hop) ending {
 		e.rank = rankAnswered
 	}
 	return e
+}
+
+// mayHaveArrived says why a packet that TCP freed as dropped may only have been used by
+// its socket, which is where TCP frees so; "": it was not.
+func (b *builder) mayHaveArrived(hops []hop, ev *evidence) string {
+	switch {
+	case matchAny(socketDrops, ev.kernel):
+	case !b.s.cfg.HasFunctions && cameIn(hops) && matchAny([]string{"tcp_*"}, ev.site):
+		return "sockets are not observed"
+	case b.s.cfg.HasFunctions && ev.kernel != "" && matchAny(insideTCPSocket, ev.site):
+		return "that a socket took it was not seen" // the kernel left that hook out
+	}
+	return ""
 }
 
 // driverFree says whether a drop is only a driver's way to free what it sent:
