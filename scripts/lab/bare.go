@@ -157,6 +157,10 @@ func (b *bare) devices(p *ebpf.Program) error {
 	if err != nil {
 		return err
 	}
+	return b.cover(devices, p)
+}
+
+func (b *bare) cover(devices []netlink.Link, p *ebpf.Program) error {
 	for _, d := range devices {
 		for _, side := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 			l, err := link.AttachTCX(link.TCXOptions{Interface: d.Attrs().Index, Program: p, Attach: side})

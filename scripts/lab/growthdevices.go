@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -45,7 +47,7 @@ func (g *growth) devices() (*plot.Chart, error) {
 	c := &plot.Chart{Title: "Attaching against devices", X: "veth pairs on the node, beside those of two pods", Y: "time [s]", LogX: true,
 		Note: g.note("from the tool's start until everything is attached; from Ctrl-C to the prompt; from a device's making to tc on it")}
 	return c, withDevices(func(site benchSite, node *host, n int) error {
-		var attach, detach, covered []float64
+		var attach, detach, covered, floor []float64
 		for range g.rounds {
 			var cost benchCost
 			var late time.Duration
@@ -63,11 +65,20 @@ func (g *growth) devices() (*plot.Chart, error) {
 				return err
 			}
 			attach, detach, covered = append(attach, cost.Attach), append(detach, cost.Detach), append(covered, late.Seconds())
+			least, err := leastCovered(node)
+			if err != nil {
+				return err
+			}
+			floor = append(floor, least.Seconds())
 		}
 		c.Add(plot.Point{Series: seriesAttach, X: float64(n), Y: median(attach)})
 		c.Add(plot.Point{Series: seriesDetach, X: float64(n), Y: median(detach)})
 		c.Add(plot.Point{Series: seriesCovered, X: float64(n), Y: median(covered)})
-		g.tell("%d pairs of devices: attached in %.2f s, detached in %.2f s, a new one covered after %.0f ms", n, median(attach), median(detach), 1000*median(covered))
+		if least := median(floor); least > 0 {
+			c.Add(plot.Point{Series: seriesLeast, X: float64(n), Y: least})
+		}
+		g.tell("%d pairs of devices: attached in %.2f s, detached in %.2f s, a new one covered after %.0f ms, of which reading the devices and four links alone take %.0f",
+			n, median(attach), median(detach), 1000*median(covered), 1000*median(floor))
 		return nil
 	})
 }
@@ -75,7 +86,9 @@ func (g *growth) devices() (*plot.Chart, error) {
 // Names of series that the table of targets looks for.
 const (
 	seriesAttach, seriesDetach, seriesCovered = "attach", "detach", "new device covered"
+	seriesLeast                               = "of that, the least"
 	seriesIdle                                = "CPU"
+	seriesThrown                              = "of a reader that makes nothing of events"
 	seriesLost, seriesShed                    = "events lost", "packets shed whole"
 	seriesPeak, seriesResident                = "peak so far", "resident"
 )
@@ -111,6 +124,40 @@ func coveredAfter(node *host) (time.Duration, error) {
 	return time.Since(begun), nil
 }
 
+// leastCovered is what nobody can be below who covers a new veth pair: it is made, the
+// devices are read once, and a program that returns at once is linked to its four sides.
+// 0: the kernel has no such links (before 6.6).
+func leastCovered(node *host) (took time.Duration, err error) {
+	b := &bare{}
+	programs, err := b.load()
+	if err != nil {
+		return 0, err
+	}
+	defer programs.Close()
+	begun := time.Now()
+	node.veth("late", node, "tale")
+	if node.err != nil {
+		return 0, node.err
+	}
+	late, err := node.h.LinkByName("late")
+	if err != nil {
+		return 0, err
+	}
+	defer node.h.LinkDel(late) //nolint:errcheck // its peer goes with it
+	err = inNetns(node.name, func() error {
+		devices, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		devices = slices.DeleteFunc(devices, func(l netlink.Link) bool { return l.Attrs().Name != "late" && l.Attrs().Name != "tale" })
+		return b.cover(devices, programs.Programs[bareTC])
+	})
+	if b.tc > 0 {
+		took = time.Since(begun)
+	}
+	return took, errors.Join(err, b.close())
+}
+
 // hasTC says whether programs are attached to both sides of a device, by link (6.6
 // and later) or as filters.
 func hasTC(node *host, l netlink.Link) (bool, error) {
@@ -142,21 +189,36 @@ const idleTime = 10 * time.Second
 func (g *growth) idle() (*plot.Chart, error) {
 	c := &plot.Chart{Title: "CPU when nothing happens, against devices", X: "veth pairs on the node, beside those of two pods", Y: "CPU of one [%]", LogX: true,
 		Note: g.note(fmt.Sprintf("everything selected, no traffic for %v", idleTime))}
+	me, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	return c, withDevices(func(site benchSite, _ *host, n int) error {
-		r, err := g.selecting(site, selectAll).start()
-		if err != nil {
-			return err
+		for _, one := range []struct {
+			series string
+			way    benchWay
+		}{{seriesIdle, g.selecting(site, selectAll)}, {seriesThrown, drainWay(me, site)}} {
+			share, err := one.way.idle()
+			if err != nil {
+				return err
+			}
+			c.Add(plot.Point{Series: one.series, X: float64(n), Y: share})
+			g.tell("%d pairs of devices: %.1f %% of a CPU when nothing happens, %s", n, share, one.way.name)
 		}
-		pid := r.proc.cmd.Process.Pid
-		u0, s0 := cpuOf(pid)
-		time.Sleep(idleTime)
-		u1, s1 := cpuOf(pid)
-		if _, err := r.stop(); err != nil {
-			return err
-		}
-		share := 100 * (u1 - u0 + s1 - s0) / idleTime.Seconds()
-		c.Add(plot.Point{Series: seriesIdle, X: float64(n), Y: share})
-		g.tell("%d pairs of devices: %.1f %% of a CPU when nothing happens", n, share)
 		return nil
 	})
+}
+
+// idle is the CPU that a way takes when nothing happens, in percent of one.
+func (w benchWay) idle() (float64, error) {
+	r, err := w.start()
+	if err != nil {
+		return 0, err
+	}
+	pid := r.proc.cmd.Process.Pid
+	u0, s0 := cpuOf(pid)
+	time.Sleep(idleTime)
+	u1, s1 := cpuOf(pid)
+	_, err = r.stop()
+	return 100 * (u1 - u0 + s1 - s0) / idleTime.Seconds(), err
 }

@@ -87,10 +87,12 @@ func (g *growth) memory() (*plot.Chart, error) {
 		if err != nil {
 			return err
 		}
+		atRest := memoryParts(r.proc)
 		watched := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() { watchMemory(r.proc, c, watched) })
 		flood, err := floodLoad(int(rate)).run(pairSite(p), g.long)
+		inTheEnd := memoryParts(r.proc)
 		close(watched)
 		wg.Wait()
 		cost, stopped := r.stop()
@@ -100,12 +102,19 @@ func (g *growth) memory() (*plot.Chart, error) {
 		c.Title = fmt.Sprintf("Memory against time, at %.1f times what is read", cost.times())
 		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s of packets that are followed, %.1f times what was read, %d events lost", scaled(flood.rate), scaled(rate),
 			scaled(float64(cost.Matched)/g.long.Seconds()), cost.times(), cost.Lost))
+		g.tell("at rest %s; in the end %s", atRest, inTheEnd)
 		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)
 		if cost.Detach > mostDetach.Seconds() {
 			return fmt.Errorf("%w: %.2f s, want %v", errSlowEnd, cost.Detach, mostDetach)
 		}
 		return nil
 	})
+}
+
+// memoryParts says what resident memory is of, as man 5 proc has it.
+func memoryParts(p *benchProcess) string {
+	return fmt.Sprintf("%s (anonymous %s, of files %s, shared %s)", mebibytes(p.memory("VmRSS")),
+		mebibytes(p.memory("RssAnon")), mebibytes(p.memory("RssFile")), mebibytes(p.memory("RssShmem")))
 }
 
 func watchMemory(p *benchProcess, c *plot.Chart, done <-chan struct{}) {

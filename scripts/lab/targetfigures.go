@@ -245,6 +245,30 @@ func (f *figures) growth(name, of string) []seen {
 	return []seen{{100 * many[0].value / one[0].value, fmt.Sprintf("%s, %.0f ns of %.0f", f.goWhere, many[0].value, one[0].value)}}
 }
 
+// remembered is what an event would cost of many flows, in percent of one, if nothing but
+// remembering them cost more: what that takes by itself, for a packet of so many events.
+func (f *figures) remembered() []seen {
+	const stitch, tables, eventsPerPacket = "tracer.Stitch/selected=false/flows=1", "events.Remembered/all/flows=", 24
+	seenOf := f.growth(stitch+"000000", stitch)
+	one, few, many := f.goBench(stitch, "cpu-ns/op", asIs), f.goBench(tables+"1", "ns/op", asIs), f.goBench(tables+"1000000", "ns/op", asIs)
+	if len(seenOf)*len(few)*len(many) == 0 {
+		return nil
+	}
+	return []seen{{100 + 100*(many[0].value-few[0].value)/eventsPerPacket/one[0].value, seenOf[0].where}}
+}
+
+// atRest is the memory with which the long run began.
+func (f *figures) atRest() (list []seen) {
+	for _, s := range f.peak() {
+		for _, series := range f.charts["memory"].Series {
+			if series.Name == seriesResident && len(series.Points) > 0 {
+				list = append(list, seen{series.Points[0].Y, s.where})
+			}
+		}
+	}
+	return list
+}
+
 func asIs(v float64) float64       { return v }
 func perSecond(ns float64) float64 { return 1e9 / ns }
 func seconds(ns float64) float64   { return ns / 1e9 }

@@ -18,6 +18,9 @@ type target struct {
 	unit  string
 	// find returns what was seen, a figure for each place; none: not measured.
 	find func(*figures) []seen
+	// floor is what was measured, in the same places, of something that no tracer can do
+	// without, or of a part of the tool that alone takes so much.
+	floor func(*figures) []seen
 	// why says why it is not met everywhere, as far as that is known.
 	why string
 }
@@ -26,6 +29,24 @@ type target struct {
 type seen struct {
 	value float64
 	where string
+}
+
+// place is where without how often.
+func (s *seen) place() string {
+	place, _, _ := strings.Cut(s.where, ", median")
+	return place
+}
+
+// floorText is the floor beside a figure; "–": none was measured there.
+func (t *target) floorText(f *figures, s *seen) string {
+	if t.floor != nil {
+		for _, one := range t.floor(f) {
+			if one.place() == s.place() {
+				return t.text(one.value)
+			}
+		}
+	}
+	return "–"
 }
 
 func (t *target) met(v float64) bool { return t.least == (v >= t.bound) || v == t.bound }
@@ -88,7 +109,7 @@ func mustMeet(f *figures, words []string) error {
 func targetTable(f *figures) string {
 	var out bytes.Buffer
 	met, missed, none := 0, 0, 0
-	out.WriteString("| target | bound | seen | where | met |\n|---|---|---|---|---|\n")
+	out.WriteString("| target | bound | seen | floor | where | met |\n|---|---|---|---|---|---|\n")
 	var whys []string
 	for i := range targets {
 		t := &targets[i]
@@ -99,7 +120,7 @@ func targetTable(f *figures) string {
 		list := t.find(f)
 		if len(list) == 0 {
 			none++
-			fmt.Fprintf(&out, "| %s | %s%s | – | not measured | – |\n", t.what, bound, t.text(t.bound))
+			fmt.Fprintf(&out, "| %s | %s%s | – | – | not measured | – |\n", t.what, bound, t.text(t.bound))
 		}
 		all := true
 		for _, s := range list {
@@ -110,7 +131,7 @@ func targetTable(f *figures) string {
 				missed++
 				answer, all = "**no**", false
 			}
-			fmt.Fprintf(&out, "| %s | %s%s | %s | %s | %s |\n", t.what, bound, t.text(t.bound), t.text(s.value), s.where, answer)
+			fmt.Fprintf(&out, "| %s | %s%s | %s | %s | %s | %s |\n", t.what, bound, t.text(t.bound), t.text(s.value), t.floorText(f, &s), s.where, answer)
 		}
 		if !all && t.why != "" {
 			whys = append(whys, fmt.Sprintf("- %s: %s", t.what, t.why))
@@ -136,45 +157,57 @@ const (
 
 var targets = []target{
 	{what: "request rate, nothing selected, all hooks", bound: 95, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayNothing, shareKept) },
-		why:  "a request and its response run 168 hooks, and the kernel's own trampoline to a program takes about 150 instructions: programs that return at once leave 78 % (counted in instructions, 6.12); bpftrace, which only counts in 89 of the same functions, left 95 % on 6.12 (45 to 95), 75 on 7 (44 to 79) and 77 on 5.10 (39 to 79) in the same runs; by the medians of all rates it is 60, 67 and 71 %, and bpftrace's 76, 75 and 70"},
+		find:  func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayNothing, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayBare, shareKept) },
+		why:   "a request and its response run 168 hooks, and the kernel's own trampoline to a program takes about 150 instructions: programs that return at once leave 78 % (counted in instructions, 6.12); bpftrace, which only counts in 89 of the same functions, left 95 % on 6.12 (45 to 95), 75 on 7 (44 to 79) and 77 on 5.10 (39 to 79) in the same runs; by the medians of all rates it is 60, 67 and 71 %, and bpftrace's 76, 75 and 70"},
 	{what: "request rate, nothing selected, tracepoints", bound: 98, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayNothing, shareKept) },
-		why:  "the rounds differ by more than what is missing: 86 to 100 %, and the untraced ones between them by 74 to 113 % of their median"},
+		find:  func(f *figures) []seen { return f.bench(sitePair, loadKept, wayNothing, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayBare, shareKept) },
+		why:   "the rounds differ by more than what is missing: 86 to 100 %, and the untraced ones between them by 74 to 113 % of their median"},
 	{what: "request rate, everything selected, all hooks", bound: 70, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayAll, shareKept) },
-		why:  "168 events a request: with a reader that makes nothing of them 21 % were left on 6.12, 22 % on 7 and 15 % on 5.10 in the same runs. The rest is decoding, stitching and printing, on the processors that the traffic wants, too"},
+		find:  func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayAll, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(siteCluster, loadKept, wayThrown, shareKept) },
+		why:   "168 events a request: with a reader that makes nothing of them 21 % were left on 6.12, 22 % on 7 and 15 % on 5.10 in the same runs. The rest is decoding, stitching and printing, on the processors that the traffic wants, too"},
 	{what: "request rate, everything selected, tracepoints", bound: 70, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayAll, shareKept) },
-		why:  "the load takes both processors, and user space wants one of them: a reader that makes nothing of events left 82 % in the same runs"},
+		find:  func(f *figures) []seen { return f.bench(sitePair, loadKept, wayAll, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(sitePair, loadKept, wayThrown, shareKept) },
+		why:   "the load takes both processors, and user space wants one of them: a reader that makes nothing of events left 82 % in the same runs"},
 	{what: "bulk data, nothing selected, tracepoints", bound: 90, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayNothing, shareKept) }},
+		find:  func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayNothing, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayBare, shareKept) }},
 	{what: "bulk data, everything selected, tracepoints", bound: 60, least: true, unit: "%",
-		find: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayAll, shareKept) }},
+		find:  func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayAll, shareKept) },
+		floor: func(f *figures) []seen { return f.bench(sitePair, loadBulk, wayThrown, shareKept) }},
 	{what: "events lost at half of capacity", bound: 0, unit: "%",
 		find: func(f *figures) []seen { return f.point("load", seriesLost, 50) }},
 	{what: "attaching, all hooks", bound: 1, unit: "s",
-		find: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, attachTime) },
-		why:  "the kernel makes one trampoline at a time, and waits for a grace period for each; the verifier's work is emulated, too; bpftrace's 89 small programs took 4.4 s on 6.12, 4.8 s on 7 and 7.9 s on 5.10 in the same runs"},
+		find:  func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, attachTime) },
+		floor: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayBare, attachTime) },
+		why:   "the kernel makes one trampoline at a time, and waits for a grace period for each; the verifier's work is emulated, too; bpftrace's 89 small programs took 4.4 s on 6.12, 4.8 s on 7 and 7.9 s on 5.10 in the same runs"},
 	{what: "attaching, tracepoints", bound: 0.3, unit: "s",
-		find: func(f *figures) []seen { return f.bench(sitePair, loadCalm, wayNothing, attachTime) },
-		why:  "both processors are busy meanwhile: 0.05 s to start the process (--version takes as long); then, side by side, 0.07 for the kernel's types, 0.07 for our programs, 0.1 for the maps and 0.1 for the kernel's symbols, 0.19 in all; 0.01 for rings, 0.07 to load and attach, 0.02 to drop privilege"},
+		find:  func(f *figures) []seen { return f.bench(sitePair, loadCalm, wayNothing, attachTime) },
+		floor: func(f *figures) []seen { return f.bench(sitePair, loadCalm, wayBare, attachTime) },
+		why:   "both processors are busy meanwhile: 0.05 s to start the process (--version takes as long); then, side by side, 0.07 for the kernel's types, 0.07 for our programs, 0.1 for the maps and 0.1 for the kernel's symbols, 0.19 in all; 0.01 for rings, 0.07 to load and attach, 0.02 to drop privilege"},
 	{what: "ready with 1,000 veth pairs, tracepoints", bound: 2, unit: "s",
 		find: func(f *figures) []seen { return f.point("devices", seriesAttach, 1000) }},
 	{what: "a new veth is covered by tc, one pair beside it", bound: 0.1, unit: "s",
-		find: func(f *figures) []seen { return f.point("devices", seriesCovered, 1) },
-		why:  "the kernel tells of it at once; then all namespaces are read, and each of four tcx links waits for a grace period"},
+		find:  func(f *figures) []seen { return f.point("devices", seriesCovered, 1) },
+		floor: func(f *figures) []seen { return f.point("devices", seriesLeast, 1) },
+		why:   "the kernel tells of it at once; then all namespaces are read, and each of four tcx links waits for a grace period"},
 	{what: "a new veth is covered by tc, 1,000 pairs beside it", bound: 0.1, unit: "s",
-		find: func(f *figures) []seen { return f.point("devices", seriesCovered, 1000) },
-		why:  "all namespaces are read anew, and each of its four tcx links waits for a grace period; of the others it waits for one"},
+		find:  func(f *figures) []seen { return f.point("devices", seriesCovered, 1000) },
+		floor: func(f *figures) []seen { return f.point("devices", seriesLeast, 1000) },
+		why:   "all namespaces are read anew, and each of its four tcx links waits for a grace period; of the others it waits for one"},
 	{what: "detaching, all hooks", bound: 1, unit: "s",
-		find: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, detachTime) },
-		why:  "kprobes are let go of one by one (5.10; bpftrace's 88 took 4.5 s in the same runs); trampolines in the background"},
+		find:  func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayNothing, detachTime) },
+		floor: func(f *figures) []seen { return f.bench(siteCluster, loadCalm, wayBare, detachTime) },
+		why:   "kprobes are let go of one by one (5.10; bpftrace's 88 took 4.5 s in the same runs); trampolines in the background"},
 	{what: "detaching with 1,000 veth pairs, tracepoints", bound: 1, unit: "s",
 		find: func(f *figures) []seen { return f.point("devices", seriesDetach, 1000) }},
 	{what: "CPU when nothing happens", bound: 1, unit: "%",
-		find: func(f *figures) []seen { return f.point("idle", seriesIdle, 1) },
-		why:  "rings are looked at 25 times a second, whether there is something or not: a reader that makes nothing of events takes as much (1.1 % both, side by side for 20 s)"},
+		find:  func(f *figures) []seen { return f.point("idle", seriesIdle, 1) },
+		floor: func(f *figures) []seen { return f.point("idle", seriesThrown, 1) },
+		why:   "rings are looked at 25 times a second, whether there is something or not: a reader that makes nothing of events takes as much (1.1 % both, side by side for 20 s)"},
 	{what: "allocations an event, not selected", bound: 0,
 		find: func(f *figures) []seen {
 			return f.goBench("tracer.Stitch/selected=false/flows=1000", "allocs/op", asIs)
@@ -188,8 +221,9 @@ var targets = []target{
 		},
 		why: "decoding alone takes 20 to 28 ns; the rest is stitching and what a traversal says"},
 	{what: "replay", bound: 5e6, least: true, unit: "events/s",
-		find: func(f *figures) []seen { return f.goBench("stackhop.Replay", "events/s", asIs) },
-		why:  "one goroutine stitches, which alone takes 190 to 208 ns an event (4.8 to 5.3 M events/s, BenchmarkFloors); reading, beside it, takes 111 to 196"},
+		find:  func(f *figures) []seen { return f.goBench("stackhop.Replay", "events/s", asIs) },
+		floor: func(f *figures) []seen { return f.goBench("stackhop.Floors/stitch", "cpu-ns/event", perSecond) },
+		why:   "one goroutine stitches, which alone takes 190 to 208 ns an event (4.8 to 5.3 M events/s, BenchmarkFloors); reading, beside it, takes 111 to 196"},
 	{what: "an event with 1,000,000 live flows, of that with one, selected", bound: 115, unit: "%",
 		find: func(f *figures) []seen {
 			return f.growth("tracer.Stitch/selected=true/flows=1000000", "tracer.Stitch/selected=true/flows=1")
@@ -199,10 +233,12 @@ var targets = []target{
 		find: func(f *figures) []seen {
 			return f.growth("tracer.Stitch/selected=false/flows=1000000", "tracer.Stitch/selected=false/flows=1")
 		},
-		why: "what is remembered of a flow is no longer in the processor's caches"},
+		floor: (*figures).remembered,
+		why:   "what is remembered of a flow is no longer in the processor's caches"},
 	{what: "memory at twice the capacity: the rings (4 MiB for each of two processors) and 64 MiB", bound: 72, unit: "MiB",
-		find: func(f *figures) []seen { return f.peak() },
-		why:  "with tracepoints only the end of what a receiver takes is not seen: such packets are kept for 0.1 s (of a node 0.25 s), others for up to 3 s, 65,536 at most, with all their events: 814 bytes for one of ten events, 53 MB in all, and what waits for the collector beside them"},
+		find:  func(f *figures) []seen { return f.peak() },
+		floor: (*figures).atRest,
+		why:   "with tracepoints only the end of what a receiver takes is not seen: such packets are kept for 0.1 s (of a node 0.25 s), others for up to 3 s, 65,536 at most, with all their events: 814 bytes for one of ten events, 53 MB in all, and what waits for the collector beside them"},
 	{what: "memory in the last minute of that, of that in the first", bound: 105, unit: "%",
 		find: func(f *figures) []seen { return f.flat() }},
 	{what: "from a packet's beginning to its line, 99 of 100, all hooks", bound: 0.2, unit: "s",
