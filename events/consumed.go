@@ -71,6 +71,9 @@ func (b *builder) judgeConsumed(hops []hop) ending {
 	if h := hops[n].hdr; h != nil && h.Fragment && (e.where == "ip" || e.where == "netfilter") {
 		e.reason, e.say = "reassembly", "taken to be joined with the other fragments; last seen "+b.lastSeen(hops)
 	}
+	if last := lastStation(hops); last == StationTransportIn || last == StationBacklog {
+		e.rank = rankAnswered // its socket's hook was left out; copies that were not meant for it are not its way
+	}
 	if hops[n].station == StationMerge {
 		e.where, e.reason = "gro", "merged"
 		e.say = "merged into a packet whose way is not known"

@@ -46,6 +46,10 @@ var endings = []struct {
 	{"delivered", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv task=nginx:512", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
 	{"tcp frees in name only", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod tcp_v4_do_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 2, Delivered, "socket", "", "delivered to default/pod"},
 	{"tcp frees in name only, that a socket took it was left out", toPod("PA") + "pod/eth0 tcp_v4_rcv\npod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue", 1.5, Incomplete, "socket", "not-observed", "that a socket took it was not seen"},
+	{"a FIN that was purged, its socket left out", toPod("FA") + "pod/eth0 tcp_v4_rcv\npod kfree_skb reason=QUEUE_PURGE site=sk_stream_kill_queues", 1.5, Incomplete, "socket", "not-observed", "that a socket took it was not seen"},
+	{"an ACK for a socket that was closed by the other end, left out", toPod("A") + "pod/eth0 tcp_v4_rcv\npod kfree_skb reason=NOT_SPECIFIED site=tcp_rcv_state_process", 1.5, Incomplete, "socket", "not-observed", "that a socket took it was not seen"},
+	{"an ACK whose connection waits for data", toPod("A") + "pod/eth0 tcp_v4_rcv\npod kfree_skb reason=NOT_SPECIFIED site=tcp_v4_rcv", 1.5, Incomplete, "socket", "not-observed", "waits for data (TCP_DEFER_ACCEPT), or its accept queue is full"},
+	{"a SYN that nobody answers, 5.10", toPod("S") + "pod/eth0 tcp_v4_rcv\npod kfree_skb site=tcp_v4_rcv", 1.5, Terminated, "socket", "dropped", "dropped at tcp_v4_rcv"},
 	{"udp buffer full", strings.ReplaceAll(toPod("udp"), ",S", "") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb\npod kfree_skb reason=SOCKET_RCVBUFF site=__udp_queue_rcv_skb", 1.5, Terminated, "socket", "rcvbuf-full", "the receive buffer of 172.23.97.2:81 is full"},
 	{"udp read", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb task=nginx:512\npod consume_skb", 2, Delivered, "socket", "", "2 stacks, delivered to default/pod (nginx 512)"},
 	{"udp read, 5.19", toPod("udp") + "pod/eth0 udp_rcv\npod udp_queue_rcv_skb task=nginx:512\npod skb_attempt_defer_free", 2, Delivered, "socket", "", "delivered to default/pod"},
@@ -167,6 +171,7 @@ func TestSYNAnswered(t *testing.T) {
 	for name, text := range map[string]string{
 		"linked":                  syn + "pkt=2\nother=1\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
 		"by flow":                 syn + "pkt=2\nreply\n" + answer + "reply=no\npkt=1\npod consume_skb\n",
+		"sent again":              toPod("S") + "pod/eth0 tcp_v4_rcv\npkt=2\nreply\n" + answer + "reply=no\npkt=1\npod kfree_skb reason=NOT_SPECIFIED site=tcp_v4_rcv\n",
 		"its first hook left out": syn + "pkt=2\nreply\npod/eth0 ip_output h=172.23.97.2:81>198.51.100.9:5555,SA\npod/eth0 net_dev_queue\nreply=no\npkt=1\npod consume_skb\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -135,6 +135,9 @@ func TestTracepoints(t *testing.T) {
 	}{
 		{"silent behind a receive", send, "incomplete", "not-observed", 1},
 		{"consumed", send + "real/vethpod consume_skb\n", "incomplete", "not-observed", 1},
+		{"a closed socket's FIN", send + "real/vethpod kfree_skb reason=QUEUE_PURGE site=sk_stream_kill_queues\n", "incomplete", "not-observed", 1},
+		{"a closed socket's FIN, up to 6.5", send + "real/vethpod kfree_skb reason=NOT_SPECIFIED site=sk_stream_kill_queues\n", "incomplete", "not-observed", 1},
+		{"icmp6, freed as a drop", send + "real/vethpod kfree_skb reason=NOT_SPECIFIED site=icmpv6_rcv\n", "incomplete", "not-observed", 1},
 		{"tcp consumes as a drop", send + "real/vethpod kfree_skb reason=TCP_OLD_DATA site=tcp_data_queue\n", "incomplete", "not-observed", 1},
 		{"dropped", send + "real/vethpod kfree_skb reason=NETFILTER_DROP site=nf_hook_slow\n", "terminated", "dropped", 1},
 		{"left", send + "real/cni0 netif_receive_skb\nreal/eth0 net_dev_queue\nreal/eth0 net_dev_start_xmit\n", "left-node", "", 1.5},

@@ -180,7 +180,10 @@ var socketDrops = []string{
 
 // insideTCPSocket are functions that a TCP packet reaches by its socket's own receiving
 // function only.
-var insideTCPSocket = []string{"tcp_data_queue*", "tcp_rcv_*", "tcp_validate_incoming", "tcp_ack", "tcp_prune_*"}
+var insideTCPSocket = []string{"tcp_drop*", "tcp_data_queue*", "tcp_ofo_queue*", "tcp_rcv_*", "tcp_validate_incoming*", "tcp_prune_*"}
+
+// purgeSites free what is in the queues of a socket that is closed.
+var purgeSites = []string{"udp_destruct_*", "udpv6_destruct_*", "inet_sock_destruct", "sk_stream_kill_queues", "skb_queue_purge*", "skb_rbtree_purge"}
 
 // refusedByQueue are the functions that free a datagram which its socket does not
 // take. One that was taken is freed by others, when the socket is closed.
@@ -190,7 +193,7 @@ var refusedByQueue = []string{"__udp_queue_rcv*", "udp_queue_rcv*", "__udpv6_que
 // queue: no kernel up to 7 gives a reason for that but QUEUE_PURGE (since 6.6, and
 // not for UDP), so the function tells. What a process has read is consumed.
 func closedUnread(kernel, site string) bool {
-	return kernel == "QUEUE_PURGE" || kernel == "" && matchAny([]string{"udp_destruct_*", "udpv6_destruct_*", "inet_sock_destruct", "skb_queue_purge*"}, site)
+	return kernel == "QUEUE_PURGE" || kernel == "" && matchAny(purgeSites, site)
 }
 
 // quietDrops are reasons of such frees that are not worth a note.

@@ -240,8 +240,10 @@ func (s *Stitcher) note(p *packet, e *Event, st Station) {
 	}
 	if e.Flags&FlagReply != 0 {
 		p.reply = true
-		// Where the kernel left out the sender's hook a packet begins later.
-		if e.Flow != 0 && (st == StationSocketOut || len(p.steps) == 1) {
+		// Where the kernel left out the sender's hook a packet begins later. A part of another
+		// one is no answer of its own.
+		begins := st == StationSocketOut || e.Flags&FlagFirst != 0
+		if e.Flow != 0 && begins && st != StationClone && st != StationSegment && st != StationFragment {
 			s.flows.replied(e.Flow, e.Time)
 		}
 	}

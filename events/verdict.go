@@ -184,28 +184,37 @@ func (b *builder) judgeListen(hops []hop, at int) (ending, bool) {
 	}, true
 }
 
-// judgeHalfOpen finds an RST that ended a connection which had not been accepted
-// yet: the kernel frees it as dropped, with no reason, by what found the request
-// (tcp_check_req). One that finds no socket has a reason, or is looked at by the
-// function that answers with RST.
+// judgeHalfOpen judges what a connection took that had not been accepted yet: the kernel
+// frees it as dropped, with no reason, by what found the request (tcp_check_req). What
+// finds no socket has a reason, or is looked at by the function that answers with RST.
 func (b *builder) judgeHalfOpen(hops []hop) (ending, bool) {
 	n := len(hops) - 1
-	if hops[n].hdr == nil || hops[n].hdr.Proto != protoTCP || hops[n].hdr.TCPFlags&tcpRST == 0 || b.s.dropReason(hops[n].val) != "" ||
+	h := hops[n].hdr
+	if h == nil || h.Proto != protoTCP || b.s.dropReason(hops[n].val) != "" || lastStation(hops) != StationTransportIn ||
 		!matchAny([]string{"tcp_v4_rcv", "tcp_v6_rcv"}, b.s.names.Symbol(hops[n].location())) {
 		return ending{}, false
 	}
-	for i := n - 1; i >= 0; i-- {
-		switch hops[i].station {
-		case StationResetSend:
+	at := n
+	for hops[at].station != StationTransportIn {
+		if hops[at].station == StationResetSend {
 			return ending{}, false
-		case StationTransportIn:
-			return ending{
-				verdict: Delivered, rank: rankDelivered, at: i, where: "socket",
-				say: b.arrivalWords(hops, i) + ": it ended a connection that was being opened",
-			}, true
 		}
+		at--
 	}
-	return ending{}, false
+	e := ending{verdict: Delivered, rank: rankDelivered, at: at, where: "socket"}
+	switch {
+	case h.TCPFlags&tcpRST != 0:
+		e.say = b.arrivalWords(hops, at) + ": it ended a connection that was being opened"
+	case h.TCPFlags&(tcpSYN|tcpACK) == tcpSYN && b.s.flows.repliedSince(hops[at].p.flow, hops[at].time):
+		e.say = b.arrivalWords(hops, at) + ": a connection that was being opened answered it again"
+	case h.TCPFlags&(tcpSYN|tcpACK) == tcpACK && !takesSequence(h.TCPFlags, h.Length):
+		// Accepted later (TCP_DEFER_ACCEPT), or there is no room: both are freed alike.
+		e.verdict, e.rank, e.reason = Incomplete, rankAnswered, "not-observed"
+		e.say = "a connection that is being opened waits for data (TCP_DEFER_ACCEPT), or its accept queue is full; last seen " + b.lastSeen(hops)
+	default:
+		return ending{}, false
+	}
+	return e, true
 }
 
 // judgeSocketDrop judges a packet that was freed as dropped behind a socket.
@@ -249,6 +258,9 @@ func (b *builder) judgeDrop(hops []hop) ending {
 	}
 	if doubt := b.mayHaveArrived(hops, &ev); doubt != "" {
 		e.verdict, e.rank, e.where, e.reason = Incomplete, rankOpen, "socket", "not-observed"
+		if b.s.cfg.HasFunctions {
+			e.rank = rankAnswered // copies that were not meant for this socket are not its way
+		}
 		e.say = "last seen coming in, " + b.lastSeen(hops) + "; " + doubt
 		return e
 	}
@@ -283,14 +295,20 @@ func (b *builder) judgeDrop(hops []hop) ending {
 	return e
 }
 
-// mayHaveArrived says why a packet that TCP freed as dropped may only have been used by
-// its socket, which is where TCP frees so; "": it was not.
+// mayHaveArrived says why a packet that was freed as dropped may have come to its socket,
+// where TCP frees so what it has used, and closing what nobody read; "": it cannot have.
 func (b *builder) mayHaveArrived(hops []hop, ev *evidence) string {
+	h, last := hops[len(hops)-1].hdr, lastStation(hops)
+	purged := ev.kernel == "QUEUE_PURGE" || ev.kernel == "" && matchAny(purgeSites, ev.site)
 	switch {
 	case matchAny(socketDrops, ev.kernel):
-	case !b.s.cfg.HasFunctions && cameIn(hops) && matchAny([]string{"tcp_*"}, ev.site):
-		return "sockets are not observed"
-	case b.s.cfg.HasFunctions && ev.kernel != "" && matchAny(insideTCPSocket, ev.site):
+	case !b.s.cfg.HasFunctions:
+		// Up to 6.1 icmpv6_rcv frees so whatever it has handled.
+		if cameIn(hops) && (purged || matchAny([]string{"tcp_*"}, ev.site) || ev.kernel == "" && ev.site == "icmpv6_rcv") {
+			return "sockets are not observed"
+		}
+	case h == nil || h.Proto != protoTCP || (last != StationTransportIn && last != StationBacklog):
+	case purged || matchAny(insideTCPSocket, ev.site):
 		return "that a socket took it was not seen" // the kernel left that hook out
 	}
 	return ""

@@ -16,16 +16,21 @@ import (
 // another order than they were sent in, from two CPUs. The tool is right to show it.
 type aftermath struct {
 	resent map[string]bool // by flow, whether something was sent again in it
+	// ends, by flow: when the first FIN or RST of it began.
+	ends map[string]time.Time
 	// overtaken, by flow: something came when its receiver was in TIME_WAIT, which
 	// answers it with an ACK that the other end, having closed, refuses.
 	overtaken map[string]bool
 }
 
 func newAftermath(all []*events.Traversal) aftermath {
-	a := aftermath{resent: map[string]bool{}, overtaken: map[string]bool{}}
+	a := aftermath{resent: map[string]bool{}, ends: map[string]time.Time{}, overtaken: map[string]bool{}}
 	for _, t := range all {
 		a.resent[t.Flow] = a.resent[t.Flow] || noteOf(t, sentAgain) != ""
 		a.overtaken[t.Flow] = a.overtaken[t.Flow] || strings.Contains(t.Summary, timeWait)
+		if first, known := a.ends[t.Flow]; strings.ContainsAny(t.TCPFlags, "FR") && (!known || t.Time.Before(first)) {
+			a.ends[t.Flow] = t.Time
+		}
 	}
 	return a
 }
@@ -35,13 +40,23 @@ func (a aftermath) refused(t *events.Traversal) bool {
 	if t.Proto != "tcp" || t.Verdict != events.Terminated || t.Where != "socket" || t.Reason != "reset" && t.Reason != "no-socket" {
 		return false
 	}
-	return t.TCPFlags != "S" && a.resent[t.Flow] || t.TCPFlags == "A" && a.overtaken[t.Flow]
+	end, ended := a.ends[t.Flow]
+	if !ended || t.Time.Before(end) || strings.Contains(t.TCPFlags, "S") {
+		return false
+	}
+	return a.resent[t.Flow] || t.TCPFlags == "A" && a.overtaken[t.Flow]
 }
 
 // slowTCP lets the TCP of the pods and of the client outside take its time: an emulated
 // guest on a busy machine answers later than in the 200 ms after which TCP takes data for
-// lost. For the checks that compare each packet of healthy connections.
-func slowTCP() error {
+// lost. For the checks that compare each packet of healthy connections; quickTCP undoes it.
+func slowTCP() error { return paceTCP(3*time.Second, "0") }
+
+func quickTCP() error { return paceTCP(0, "3") }
+
+// paceTCP sets how long TCP waits at least before it sends data again (0: what the kernel
+// takes), and whether it probes for a lost tail after two round trips.
+func paceTCP(wait time.Duration, probes string) error {
 	names := []string{"outside"}
 	for _, p := range pods {
 		names = append(names, p.name)
@@ -49,10 +64,9 @@ func slowTCP() error {
 	return each(names, func(name string) error {
 		h := openHost(name)
 		defer h.close()
-		h.rtoMin(3 * time.Second)
-		// The probe for a lost tail comes after two round trips.
+		h.rtoMin(wait)
 		return errors.Join(h.err, inNetns(name, func() error {
-			return setSysctls(map[string]string{"net.ipv4.tcp_early_retrans": "0"})
+			return setSysctls(map[string]string{"net.ipv4.tcp_early_retrans": probes})
 		}))
 	})
 }

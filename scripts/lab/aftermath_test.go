@@ -29,7 +29,9 @@ func TestWithoutAftermath(t *testing.T) {
 	}{
 		"refused without a reason": {[]*events.Traversal{packet("1", "FA", events.Delivered), packet("1", "A", events.Terminated)}, 2},
 		"after a copy":             {[]*events.Traversal{packet("1", "FA", events.Delivered, again), packet("1", "A", events.Terminated)}, 1},
-		"a copy itself":            {[]*events.Traversal{packet("1", "PA", events.Terminated, again)}, 0},
+		"a copy, after the end":    {[]*events.Traversal{packet("1", "FA", events.Delivered), packet("1", "PA", events.Terminated, again)}, 1},
+		"a copy, nothing ended":    {[]*events.Traversal{packet("1", "PA", events.Terminated, again)}, 1},
+		"an answer to a SYN":       {[]*events.Traversal{packet("1", "FA", events.Delivered, again), packet("1", "SA", events.Terminated)}, 2},
 		"a copy in another flow":   {[]*events.Traversal{packet("1", "FA", events.Delivered, again), packet("2", "A", events.Terminated)}, 2},
 		"a connection refused":     {[]*events.Traversal{packet("1", "S", events.Terminated, again)}, 1},
 	} {

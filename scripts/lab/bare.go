@@ -10,21 +10,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 )
 
 // bare are programs that return at once, on the functions, tracepoints and devices that
 // the tool hooks: what the kernel takes to run hooks at all, and to attach and detach
-// them, which no tracer of these can be below.
+// them as this tool does, several side by side.
 type bare struct {
-	hooks []bareHook
+	cache *btf.Cache
 	links []link.Link
 	tc    int // links on devices
 }
@@ -37,36 +39,41 @@ type bareKind struct {
 	program ebpf.ProgramType
 	attach  ebpf.AttachType // of tracing programs
 	hang    func(symbol string, p *ebpf.Program) (link.Link, error)
+	instead string // what the tool takes where the kernel refuses it
 }
 
 var bareKinds = map[string]bareKind{
-	"fentry": {ebpf.Tracing, ebpf.AttachTraceFEntry, hangTracing},
-	"fexit":  {ebpf.Tracing, ebpf.AttachTraceFExit, hangTracing},
-	"tp_btf": {ebpf.Tracing, ebpf.AttachTraceRawTp, hangTracing},
-	"kprobe": {ebpf.Kprobe, 0, func(symbol string, p *ebpf.Program) (link.Link, error) { return link.Kprobe(symbol, p, nil) }},
-	"kretprobe": {ebpf.Kprobe, 0, func(symbol string, p *ebpf.Program) (link.Link, error) {
-		return link.Kretprobe(symbol, p, nil)
-	}},
+	"fentry":    {ebpf.Tracing, ebpf.AttachTraceFEntry, hangTracing, "kprobe"},
+	"fexit":     {ebpf.Tracing, ebpf.AttachTraceFExit, hangTracing, ""},
+	"tp_btf":    {ebpf.Tracing, ebpf.AttachTraceRawTp, hangTracing, ""},
+	"kprobe":    {program: ebpf.Kprobe, hang: func(symbol string, p *ebpf.Program) (link.Link, error) { return link.Kprobe(symbol, p, nil) }},
+	"kretprobe": {program: ebpf.Kprobe, hang: func(symbol string, p *ebpf.Program) (link.Link, error) { return link.Kretprobe(symbol, p, nil) }},
 }
 
 func hangTracing(_ string, p *ebpf.Program) (link.Link, error) {
 	return link.AttachTracing(link.TracingOptions{Program: p})
 }
 
+// bareSide is how many are attached side by side, as many as the tool does at least.
+const bareSide = 8
+
 // cmdBare runs beside traffic until Ctrl-C.
 func cmdBare(args []string) error {
 	fs := flags("bare")
-	path := fs.String("tool", "", "stackhop's program, whose hooks these are")
-	tracepoints := fs.Bool("tracepoints", false, "only tracepoints and devices")
+	list := fs.String("hooks", "", "the tool's own `LIST` of them, as JSON")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	var hooks []bareHook
+	if err := json.Unmarshal([]byte(*list), &hooks); err != nil {
+		return fmt.Errorf("-hooks: %w", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	ended := make(chan error)
 	go func() { // not on the first thread, see drain
-		b := &bare{}
-		err := b.start(*path, *tracepoints, fs.Args())
+		b := &bare{cache: btf.NewCache()}
+		err := b.start(hooks, fs.Args())
 		if err == nil {
 			fmt.Printf("%d hooks on functions and tracepoints, %d on devices\n%s\n", len(b.links)-b.tc, b.tc, bpftraceReady)
 			<-ctx.Done()
@@ -76,32 +83,51 @@ func cmdBare(args []string) error {
 	return <-ended
 }
 
-func (b *bare) start(tool string, tracepoints bool, namespaces []string) error {
-	list, err := exec.Command(tool, "hooks", "-o", "json").Output()
-	if err != nil {
-		return fmt.Errorf("list the tool's hooks: %w", err)
+func (b *bare) start(hooks []bareHook, namespaces []string) error {
+	var g errgroup.Group
+	g.SetLimit(bareSide)
+	var mu sync.Mutex // held while programs are made: package btf needs it
+	for _, h := range hooks {
+		g.Go(func() error {
+			l, err := b.attach(&mu, h, h.How)
+			if instead := bareKinds[h.How].instead; err != nil && instead != "" {
+				l, err = b.attach(&mu, h, instead)
+			}
+			if err != nil {
+				return fmt.Errorf("attach to %s: %w", h.Function, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b.links = append(b.links, l)
+			return nil
+		})
 	}
-	if b.hooks, err = bareHooks(list, tracepoints); err != nil {
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	programs, err := b.load()
+	p, err := b.load(bareKind{program: ebpf.SchedCLS}, "", bareNext)
 	if err != nil {
 		return err
 	}
-	defer programs.Close()
-	for _, h := range b.hooks {
-		l, err := bareKinds[h.How].hang(h.Function, programs.Programs[h.key()])
-		if err != nil {
-			return fmt.Errorf("attach to %s: %w", h.Function, err)
-		}
-		b.links = append(b.links, l)
-	}
+	defer p.Close()
 	for _, name := range namespaces {
-		if err := inNetns(name, func() error { return b.devices(programs.Programs[bareTC]) }); err != nil {
+		if err := inNetns(name, func() error { return b.devices(p) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func (b *bare) attach(mu *sync.Mutex, h bareHook, how string) (link.Link, error) {
+	kind := bareKinds[how]
+	mu.Lock()
+	p, err := b.load(kind, h.Function, 0)
+	mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close() // the link keeps it
+	return kind.hang(h.Function, p)
 }
 
 // bareHooks reads the list, without what this kernel does not have.
@@ -126,28 +152,24 @@ func bareHooks(list []byte, tracepoints bool) (hooks []bareHook, err error) {
 	}
 }
 
-func (h *bareHook) key() string { return h.How + " " + h.Name }
+// bareNext lets the next program, or nobody, decide: TCX_NEXT, TC_ACT_UNSPEC.
+const bareNext = -1
 
-// bareTC is the key of the program for devices.
-const bareTC = "tc"
-
-// load loads a program for each hook: together, for the sake of the kernel's types.
-func (b *bare) load() (*ebpf.Collection, error) {
-	program := func(t ebpf.ProgramType, returns int32) *ebpf.ProgramSpec {
-		return &ebpf.ProgramSpec{Name: "lab_bare", Type: t, License: "Dual BSD/GPL",
-			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, returns), asm.Return()}}
+// load makes a program that returns a number at once.
+func (b *bare) load(kind bareKind, function string, returns int32) (*ebpf.Program, error) {
+	spec := &ebpf.ProgramSpec{Name: "lab_bare", Type: kind.program, AttachType: kind.attach, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, returns), asm.Return()}}
+	if kind.program == ebpf.Tracing {
+		spec.AttachTo = function
 	}
-	const next = -1 // TCX_NEXT, TC_ACT_UNSPEC
-	all := map[string]*ebpf.ProgramSpec{bareTC: program(ebpf.SchedCLS, next)}
-	for _, h := range b.hooks {
-		kind := bareKinds[h.How]
-		p := program(kind.program, 0)
-		if p.AttachType = kind.attach; kind.program == ebpf.Tracing {
-			p.AttachTo = h.Function
-		}
-		all[h.key()] = p
+	// A collection, for the sake of the cache: a program alone reads all types anew.
+	all, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{spec.Name: spec}},
+		ebpf.CollectionOptions{Cache: b.cache})
+	if err != nil {
+		return nil, err
 	}
-	return ebpf.NewCollection(&ebpf.CollectionSpec{Programs: all})
+	defer all.Close()
+	return all.DetachProgram(spec.Name), nil
 }
 
 // devices attaches to both sides of each device of the thread's namespace, where the
@@ -178,9 +200,9 @@ func (b *bare) cover(devices []netlink.Link, p *ebpf.Program) error {
 }
 
 func (b *bare) close() error {
-	var errs []error
+	var g errgroup.Group
 	for _, l := range b.links {
-		errs = append(errs, l.Close())
+		g.Go(l.Close)
 	}
-	return errors.Join(errs...)
+	return g.Wait()
 }

@@ -109,7 +109,11 @@ func (o *benchOptions) choose(t tool, site benchSite) (ways []benchWay, left []s
 	if err != nil {
 		return nil, nil, err
 	}
-	ways = append(toolWays(t, site), drainWay(me, site), bareWay(me, t, site))
+	bare, err := bareWay(me, t, site)
+	if err != nil {
+		return nil, nil, err
+	}
+	ways = append(toolWays(t, site), drainWay(me, site), bare)
 	bpftrace, missing, err := bpftraceWay(t, site)
 	if err != nil {
 		return nil, nil, err

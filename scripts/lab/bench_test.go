@@ -127,7 +127,7 @@ func TestBareHooks(t *testing.T) {
 {"name":"ip_vs_in","function":"ip_vs_in","how":"kprobe"}
 {"name":"br_nf_forward_ip","function":"br_nf_forward_ip","how":"absent"}`
 	for tracepoints, want := range map[bool]int{false: 3, true: 1} {
-		if got, err := bareHooks([]byte(list), tracepoints); err != nil || len(got) != want || got[0].key() != "tp_btf netif_receive_skb" {
+		if got, err := bareHooks([]byte(list), tracepoints); err != nil || len(got) != want || got[0].Function != "netif_receive_skb" {
 			t.Errorf("tracepoints %t: %v, %v", tracepoints, got, err)
 		}
 	}

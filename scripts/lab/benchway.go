@@ -62,12 +62,17 @@ func drainWay(me string, site benchSite) benchWay {
 }
 
 // bareWay are programs that return at once, see bare.
-func bareWay(me string, t tool, site benchSite) benchWay {
-	argv := []string{me, "bare", "-tool", t.path}
-	if len(site.set) > 0 {
-		argv = append(argv, "-tracepoints")
+func bareWay(me string, t tool, site benchSite) (benchWay, error) {
+	text, err := exec.Command(t.path, "hooks", "-o", "json").Output()
+	if err != nil {
+		return benchWay{}, fmt.Errorf("list the tool's hooks: %w", err)
 	}
-	return benchWay{name: wayBare, ready: bpftraceReady, argv: append(argv, site.netns...)}
+	hooks, err := bareHooks(text, len(site.set) > 0)
+	if err != nil {
+		return benchWay{}, err
+	}
+	list, err := json.Marshal(hooks)
+	return benchWay{name: wayBare, ready: bpftraceReady, argv: append([]string{me, "bare", "-hooks", string(list)}, site.netns...)}, err
 }
 
 // peerWay is a tracer that the user named.

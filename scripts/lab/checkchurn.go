@@ -112,10 +112,11 @@ func localPorts(netns, between string) error {
 }
 
 // churn: every packet that arrived has one traversal, and none has another's.
-func (c *checker) churn() error {
+func (c *checker) churn() (err error) {
 	if err := slowTCP(); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, quickTCP()) }()
 	var faults []string
 	packets := 0
 	for n := range churnSessions {
@@ -172,7 +173,9 @@ func (c *checker) churnSession(n int) (packets int, faults []string, err error) 
 			books[r.proto+" "+local] = b
 		}
 	}
-	unknown := distribute(books, withoutAftermath(all))
+	rest := withoutAftermath(all)
+	c.fact("%d packets were refused by connections that had ended", len(all)-len(rest))
+	unknown := distribute(books, rest)
 	seen := map[*book]bool{}
 	for _, b := range books {
 		if seen[b] {

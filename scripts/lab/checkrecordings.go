@@ -19,7 +19,7 @@ import (
 
 // recordings: a replay shows what was seen live, two nodes' recordings make one
 // picture whatever their clocks say, and what is made of recordings holds.
-func (c *checker) recordings() error {
+func (c *checker) recordings() (err error) {
 	dir, err := os.MkdirTemp("", "lab-recordings-")
 	if err != nil {
 		return err
@@ -28,6 +28,7 @@ func (c *checker) recordings() error {
 	if err := slowTCP(); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, quickTCP()) }()
 	r := &recordingsCheck{checker: c, dir: dir, cases: []string{"4", "5", "6", "9"}, selection: "tcp or udp"}
 	r.lose = r.unroute
 	start := time.Now()

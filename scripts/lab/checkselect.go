@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -201,7 +202,11 @@ var nodeLegs = map[string][2]leg{
 var nodeTransit = leg{visits: "n1", stacks: 1, l3: 1, verdict: "left-node", link: "eth0 → eth0"}
 
 // onlyNode: with --only-node the tool sees what it would see on that node.
-func (c *checker) onlyNode() error {
+func (c *checker) onlyNode() (err error) {
+	if err := slowTCP(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, quickTCP()) }()
 	var faults []string
 	for _, name := range []string{"n1", "n2"} {
 		list, all, _, err := c.runTraced([]string{"--only-node", name, "tcp"}, "4", "5", "6")

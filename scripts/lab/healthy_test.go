@@ -47,7 +47,7 @@ func TestHealth(t *testing.T) {
 		{"open", open, 0, "1 packets were not delivered, 0 hook runs"},
 	} {
 		h := newHealth(lost, []*events.Traversal{
-			{Flow: "again", Notes: []string{sentAgain + "1s later"}}, {Flow: "overtaken", Summary: "2 stacks, " + timeWait},
+			{Flow: "again", TCPFlags: "FA", Notes: []string{sentAgain + "1s later"}}, {Flow: "overtaken", TCPFlags: "FA", Summary: "2 stacks, " + timeWait},
 		})
 		h.look(tt.t)
 		h.compare(tt.resent, 0)

@@ -200,8 +200,9 @@ func ipNet(s string) (*net.IPNet, error) {
 	return &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}, nil
 }
 
-// rtoMin makes TCP wait longer than its 200 ms before it sends data again, by all
-// routes that there are now: RTAX_RTO_MIN counts only where it is locked (tcp_rto_min).
+// rtoMin makes TCP wait longer than its 200 ms before it sends data again, by all routes
+// of the main table that there are now; 0: no longer. RTAX_RTO_MIN counts only where it is
+// locked (tcp_rto_min).
 func (o *host) rtoMin(wait time.Duration) {
 	o.do("let TCP wait", func() error {
 		routes, err := o.h.RouteList(nil, unix.AF_UNSPEC)
@@ -209,7 +210,7 @@ func (o *host) rtoMin(wait time.Duration) {
 			return err
 		}
 		for _, r := range routes {
-			r.RtoMin, r.RtoMinLock = int(wait.Milliseconds()), true
+			r.RtoMin, r.RtoMinLock = int(wait.Milliseconds()), wait > 0
 			if err := o.h.RouteReplace(&r); err != nil {
 				return fmt.Errorf("route %v: %w", r, err)
 			}

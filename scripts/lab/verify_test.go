@@ -64,7 +64,9 @@ func TestCompareLate(t *testing.T) {
 		all := refused()
 		late := *all[0]
 		late.TCPFlags, late.Where, late.Reason = "A", "socket", "no-socket"
-		if all = append(all, &late); again {
+		end := *all[0] // as it is expected of a request here
+		end.TCPFlags = "FA"
+		if all = append(all, &end, &late); again {
 			all[0].Notes = append(all[0].Notes, sentAgain+"203ms later")
 		}
 		c, _ := findCase("7")
