@@ -8,16 +8,20 @@ import (
 )
 
 // without is a golden run in which the kernel left out one hook run: nothing tells of
-// it, the packet's other events are numbered without it, and one that was its first
-// one is not.
+// it, the packet's other events are numbered without it, and the next one is its first,
+// and has its header, where that was.
 func (g *golden) without(i int) *golden {
 	out := &golden{name: g.name, config: g.config, whole: g.whole, events: slices.Delete(slices.Clone(g.events), i, i+1)}
 	gone := &g.events[i]
+	told := gone.Ext != ExtHeader
 	for k := range out.events {
 		if e := &out.events[k]; e.Packet == gone.Packet && e.Seq > gone.Seq {
 			e.Seq--
 			if e.Seq == 0 {
 				e.Flags |= FlagFirst
+			}
+			if !told && e.Ext == ExtNone {
+				told, e.Ext, e.Header = true, ExtHeader, gone.Header
 			}
 		}
 	}
