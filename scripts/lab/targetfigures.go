@@ -247,8 +247,9 @@ func (f *figures) growth(name, of string) []seen {
 
 // remembered is what an event would cost of many flows, in percent of one, if nothing but
 // remembering them cost more: what that takes by itself, for a packet of so many events.
-func (f *figures) remembered() []seen {
-	const stitch, tables, eventsPerPacket = "tracer.Stitch/selected=false/flows=1", "events.Remembered/all/flows=", 24
+func (f *figures) remembered(selected string) []seen {
+	const tables, eventsPerPacket = "events.Remembered/all/flows=", 24
+	stitch := "tracer.Stitch/selected=" + selected + "/flows=1"
 	seenOf := f.growth(stitch+"000000", stitch)
 	one, few, many := f.goBench(stitch, "cpu-ns/op", asIs), f.goBench(tables+"1", "ns/op", asIs), f.goBench(tables+"1000000", "ns/op", asIs)
 	if len(seenOf)*len(few)*len(many) == 0 {
