@@ -61,11 +61,20 @@ func drainWay(me string, site benchSite) benchWay {
 	return benchWay{name: wayThrown, ready: bpftraceReady, argv: []string{me, "drain", "-hooks", string(hooks), selectAll}}
 }
 
-// bareWay are programs that return at once, see bare.
-func bareWay(me string, t tool, site benchSite) (benchWay, error) {
+// hookList is the tool's own list of its hooks, as JSON.
+func hookList(t tool) ([]byte, error) {
 	text, err := exec.Command(t.path, "hooks", "-o", "json").Output()
 	if err != nil {
-		return benchWay{}, fmt.Errorf("list the tool's hooks: %w", err)
+		return nil, fmt.Errorf("list the tool's hooks: %w", err)
+	}
+	return text, nil
+}
+
+// bareWay are programs that return at once, see bare.
+func bareWay(me string, t tool, site benchSite) (benchWay, error) {
+	text, err := hookList(t)
+	if err != nil {
+		return benchWay{}, err
 	}
 	hooks, err := bareHooks(text, len(site.set) > 0)
 	if err != nil {
@@ -87,9 +96,9 @@ func bpftraceWay(t tool, site benchSite) (w benchWay, missing string, err error)
 	if err != nil {
 		return w, "bpftrace: left out, it is not installed here", nil
 	}
-	text, err := exec.Command(t.path, "hooks", "-o", "json").Output()
+	text, err := hookList(t)
 	if err != nil {
-		return w, "", fmt.Errorf("list the tool's hooks: %w", err)
+		return w, "", err
 	}
 	info, err := exec.Command(path, "--info").CombinedOutput()
 	if err != nil {
