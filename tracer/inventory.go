@@ -44,6 +44,11 @@ type inventory struct {
 	unread atomic.Uint64
 	read   chan struct{} // now is another one
 
+	// reading is held while namespaces and devices are read anew, and shared by who
+	// attaches to one of them. The kernel has one lock for both, rtnl: a list of 2,000
+	// devices takes it a hundred times, and attaching has it for a grace period each.
+	reading sync.RWMutex
+
 	// Processes are found apart from that: reading all namespaces may take longer than
 	// a traversal waits.
 	processes atomic.Pointer[map[uint32]process] // by a socket's inode; never changed
@@ -53,10 +58,11 @@ type inventory struct {
 	want      chan struct{}                      // wanted has some
 
 	mu     sync.Mutex
-	looks  bool                // a look has begun and not ended
-	next   uint64              // ns: when the first news came since; 0: none
-	wanted map[uint32]struct{} // socket inodes to find the processes of
-	tried  map[uint32]int      // how often … was looked for in vain
+	looks  bool                   // a look has begun and not ended
+	next   uint64                 // ns: when the first news came since; 0: none
+	sought map[deviceKey]struct{} // what events showed that was not known; ifindex 0: a namespace
+	wanted map[uint32]struct{}    // socket inodes to find the processes of
+	tried  map[uint32]int         // how often … was looked for in vain
 }
 
 // snapshot is replaced as a whole, never changed.
@@ -79,16 +85,6 @@ const maxProcesses = 1 << 16
 // inode some time before its process has a descriptor.
 const maxTries = 3
 
-// refreshEvery is how often namespaces are looked for without being asked;
-// lookAgain how soon after an unknown one was seen. A pod that changes its devices
-// without end has us look for a fifth of the time: restFor as long as it took there is
-// no look for the kernel's news alone.
-const (
-	refreshEvery = 5 * time.Second
-	lookAgain    = 20 * time.Millisecond
-	restFor      = 4
-)
-
 var (
 	_ events.Names        = (*inventory)(nil)
 	_ events.VirtualNames = (*inventory)(nil)
@@ -98,7 +94,7 @@ var (
 func newInventory(namesFile []byte, k *kernel) (*inventory, error) {
 	inv := &inventory{kernel: k, virtuals: newVirtuals(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1), read: make(chan struct{}, 1),
 		want: make(chan struct{}, 1), reasons: dropReasons(k.types),
-		wanted: map[uint32]struct{}{}, tried: map[uint32]int{}}
+		sought: map[deviceKey]struct{}{}, wanted: map[uint32]struct{}{}, tried: map[uint32]int{}}
 	if namesFile != nil {
 		var err error
 		if inv.file, err = events.ParseNamesFile(namesFile); err != nil {
@@ -127,130 +123,6 @@ func dropReasons(types *btf.Spec) map[uint32]string {
 		reasons[uint32(v.Value)] = strings.TrimPrefix(strings.TrimPrefix(v.Name, "SKB_DROP_REASON_"), "SKB_")
 	}
 	return reasons
-}
-
-// notice looks at an event for numbers that are not known yet.
-func (inv *inventory) notice(e *events.Event) {
-	if e.Reason != 0 && e.Reason == inv.netfilterDrop && inv.rules != nil {
-		inv.rules.dropped(e.Netns, e.Time)
-	}
-	s := inv.now.Load()
-	_, ok := s.namespaces[e.Netns]
-	ok = ok || e.Netns == 0
-	if ok && e.Ifindex != 0 {
-		_, ok = s.devices[deviceKey{e.Netns, e.Ifindex}]
-	}
-	if inv.unknown != nil {
-		if !ok {
-			inv.unknown()
-		}
-		return
-	}
-	if !ok {
-		inv.refreshSoon()
-	}
-	if inode := e.Socket.Inode; inode != 0 {
-		if _, ok := (*inv.processes.Load())[inode]; !ok {
-			inv.wantProcess(inode) // also of first's, which may have another one by now
-		}
-	}
-}
-
-func (inv *inventory) wantProcess(inode uint32) {
-	inv.mu.Lock()
-	look := inv.tried[inode] < maxTries
-	if look {
-		inv.wanted[inode] = struct{}{}
-	}
-	inv.mu.Unlock()
-	if look {
-		tell(inv.want)
-	}
-}
-
-// changed takes note of the kernel's news.
-func (inv *inventory) changed() {
-	inv.mu.Lock()
-	now := monotonic()
-	if inv.looks && inv.next == 0 {
-		inv.next = now
-	}
-	inv.unread.CompareAndSwap(0, now)
-	inv.mu.Unlock()
-	tell(inv.news)
-}
-
-// look refreshes, and takes note of which news that has read: of those that came
-// meanwhile it may not have.
-func (inv *inventory) look() {
-	inv.mu.Lock()
-	inv.looks, inv.next = true, 0
-	select {
-	case <-inv.news:
-	default:
-	}
-	inv.mu.Unlock()
-	inv.refresh()
-	inv.mu.Lock()
-	inv.looks = false
-	inv.unread.Store(inv.next)
-	inv.mu.Unlock()
-}
-
-// maxUnread bounds what is waited for names, in ns: where devices change all the time
-// there is always news.
-const maxUnread = uint64(250 * time.Millisecond)
-
-// until is the time, of now and before, up to which names are known. A pod's namespace may
-// have the number of one that went a moment ago: what ended after the news of it is not
-// to be told by that one's name.
-func (inv *inventory) until(now uint64) uint64 {
-	since := inv.unread.Load()
-	if since == 0 || since > now {
-		return now
-	}
-	return max(since, now-min(now, maxUnread))
-}
-
-func (inv *inventory) refreshSoon() { tell(inv.wake) }
-
-// tell leaves word in a channel with room for one.
-func tell(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// watch refreshes until ctx is done.
-func (inv *inventory) watch(ctx context.Context) {
-	regular, rested := time.NewTicker(refreshEvery), time.NewTimer(0)
-	defer regular.Stop()
-	defer rested.Stop()
-	var news <-chan struct{} // nil while there is rest
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-rested.C:
-			news = inv.news
-			continue
-		case <-regular.C:
-		case <-inv.wake:
-		case <-news:
-		}
-		begun := time.Now()
-		inv.look()
-		tell(inv.read)
-		news = nil
-		rested.Reset(restFor * time.Since(begun))
-		// A number that cannot be found must not keep us busy.
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(lookAgain):
-		}
-	}
 }
 
 // findFirst finds the processes of all sockets there are. A server's first packet, seen

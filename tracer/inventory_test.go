@@ -89,7 +89,8 @@ func TestNativePeersOfTwins(t *testing.T) {
 }
 
 func TestNotice(t *testing.T) {
-	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]int{7: maxTries}}
+	inv := &inventory{wake: make(chan struct{}, 1), want: make(chan struct{}, 1), wanted: map[uint32]struct{}{}, tried: map[uint32]int{7: maxTries},
+		sought: map[deviceKey]struct{}{}}
 	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}})
 	inv.processes.Store(&map[uint32]process{5: {}})
 	inv.first.Store(&map[uint32]process{8: {}})
@@ -129,6 +130,46 @@ func TestNotice(t *testing.T) {
 }
 
 // TestUntil: what ends after news that was not read yet is not to be named yet.
+// What a look that had begun already has found is not looked for again.
+func TestSeeks(t *testing.T) {
+	inv := &inventory{wake: make(chan struct{}, 1), sought: map[deviceKey]struct{}{}}
+	inv.now.Store(&snapshot{namespaces: map[uint32]events.Namespace{1: {}}, devices: map[deviceKey]device{{1, 2}: {}}})
+	tests := []struct {
+		name   string
+		sought []deviceKey
+		want   bool
+	}{
+		{"nothing", nil, false},
+		{"all known by now", []deviceKey{{1, 0}, {1, 2}}, false},
+		{"a device is not", []deviceKey{{1, 2}, {1, 3}}, true},
+		{"a namespace is not", []deviceKey{{1, 0}, {2, 0}}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, place := range tt.sought {
+				inv.seek(place)
+			}
+			if got := len(inv.wake) > 0; got != (len(tt.sought) > 0) {
+				t.Errorf("wakes who looks: %t", got)
+			}
+			drain(inv.wake)
+			if got := inv.seeks(); got != tt.want {
+				t.Errorf("seeks: %t, want %t", got, tt.want)
+			}
+			if inv.seeks() {
+				t.Error("seeks the same again")
+			}
+		})
+	}
+	for i := range uint32(2 * maxSought) { // more than is remembered: some of it may be unknown
+		inv.seek(deviceKey{1, i % 2 * 2})
+		inv.seek(deviceKey{i, 0})
+	}
+	if len(inv.sought) > maxSought || !inv.seeks() {
+		t.Errorf("of %d sought, %d are remembered", 3*maxSought, len(inv.sought))
+	}
+}
+
 func TestUntil(t *testing.T) {
 	const ms = uint64(time.Millisecond)
 	inv := &inventory{news: make(chan struct{}, 1)}

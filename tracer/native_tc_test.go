@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +42,7 @@ func TestNativeTCFollowsDevices(t *testing.T) {
 		c.in(c.node, func(h *netlink.Handle) error {
 			return h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "short-lived", Index: index}})
 		})
-		r.tracer.names.refreshSoon() // as an event of the device would
+		r.tracer.names.seek(deviceKey{}) // as an event of the device would
 		eventually(t, "the new device is attached to", attached)
 		c.in(c.node, func(h *netlink.Handle) error {
 			l, err := h.LinkByName("short-lived")
@@ -49,7 +51,7 @@ func TestNativeTCFollowsDevices(t *testing.T) {
 			}
 			return h.LinkDel(l)
 		})
-		r.tracer.names.refreshSoon()
+		r.tracer.names.seek(deviceKey{})
 		eventually(t, "the vanished device is forgotten", func() bool { return !attached() })
 	}
 	r.stop()
@@ -103,7 +105,7 @@ func TestNativeTCCoversNewDevices(t *testing.T) {
 // What comes during the run is attached to before what there was.
 func TestTCNewDevicesFirst(t *testing.T) {
 	old := &snapshot{devices: map[deviceKey]device{{1, 1}: {}, {1, 2}: {}, {3, 1}: {}}}
-	a := newTCAttacher(func() *snapshot { return old }, nil)
+	a := newTCAttacher(func() *snapshot { return old }, nil, nil)
 	if got, want := a.look(old), []deviceKey{{1, 1}, {1, 2}, {3, 1}}; !slices.Equal(got, want) {
 		t.Errorf("at first: %v, want %v", got, want)
 	}
@@ -111,6 +113,23 @@ func TestTCNewDevicesFirst(t *testing.T) {
 	now := &snapshot{devices: map[deviceKey]device{{1, 1}: {}, {1, 2}: {}, {3, 1}: {}, {1, 9}: {}, {4, 2}: {}, {5, 1}: {gone: true}}}
 	if got, want := a.look(now), []deviceKey{{1, 9}, {4, 2}, {1, 2}, {3, 1}}; !slices.Equal(got, want) {
 		t.Errorf("with new ones: %v, want %v", got, want)
+	}
+}
+
+// While devices are read nothing is attached, and after that what was read comes first.
+func TestTCWaitsForLook(t *testing.T) {
+	var reading sync.RWMutex
+	var now atomic.Pointer[snapshot]
+	old := &snapshot{}
+	now.Store(old)
+	a := newTCAttacher(now.Load, &reading, func(text string) { t.Error(text) })
+	reading.Lock()
+	attached := make(chan bool)
+	go func() { attached <- a.attachNext(t.Context(), old, deviceKey{1, 1}) }()
+	now.Store(&snapshot{})
+	reading.Unlock()
+	if <-attached || len(a.attached)+len(a.failed) > 0 {
+		t.Error("attached to what was read before")
 	}
 }
 
@@ -146,7 +165,7 @@ func TestNativeTCReplacedDevice(t *testing.T) {
 		return len(links) == 2
 	}
 	c.in(c.node, add)
-	r.tracer.names.refreshSoon()
+	r.tracer.names.seek(deviceKey{})
 	eventually(t, "the device is attached to", attached)
 	c.in(c.node, func(h *netlink.Handle) error {
 		l, err := h.LinkByName("replaced")
@@ -155,7 +174,7 @@ func TestNativeTCReplacedDevice(t *testing.T) {
 		}
 		return errors.Join(h.LinkDel(l), add(h))
 	})
-	r.tracer.names.refreshSoon()
+	r.tracer.names.seek(deviceKey{})
 	eventually(t, "the one in its place is attached to", attached)
 }
 
@@ -189,7 +208,7 @@ func TestNativeTCEndsEarly(t *testing.T) {
 	tc := r.tracer.tc
 	ended, end := context.WithCancel(context.Background())
 	end()
-	late := newTCAttacher(tc.current, tc.warn)
+	late := newTCAttacher(tc.current, tc.reading, tc.warn)
 	late.ingress, late.egress, late.how, late.ctx, late.cancel = tc.ingress, tc.egress, tc.how, ended, end
 	defer late.close()
 	if late.update(ended); len(late.attached)+len(late.failed) > 0 {

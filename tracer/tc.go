@@ -35,8 +35,9 @@ type tcAttacher struct {
 	ctx             context.Context //nolint:containedctx // until close
 	cancel          context.CancelFunc
 
-	// current is what there is on the node now.
+	// current is what there is on the node now, reading is held while that is read.
 	current func() *snapshot
+	reading *sync.RWMutex
 
 	mu       sync.Mutex
 	seen     *snapshot              // what look looked at last
@@ -56,7 +57,7 @@ const (
 // startTC begins to attach to the devices that there are, and returns what is closed
 // when that is done. Without tc hooks a run is poorer, and goes on: it is nil then.
 func (t *Tracer) startTC() <-chan struct{} {
-	a := newTCAttacher(t.names.now.Load, t.cfg.Warn)
+	a := newTCAttacher(t.names.now.Load, &t.names.reading, t.cfg.Warn)
 	for _, h := range t.hooks {
 		if h.row.at != onTC || h.prog == nil {
 			continue
@@ -91,8 +92,8 @@ func (t *Tracer) startTC() <-chan struct{} {
 	return first
 }
 
-func newTCAttacher(current func() *snapshot, warn func(string)) *tcAttacher {
-	return &tcAttacher{current: current, warn: warn, early: map[deviceKey]struct{}{},
+func newTCAttacher(current func() *snapshot, reading *sync.RWMutex, warn func(string)) *tcAttacher {
+	return &tcAttacher{current: current, reading: reading, warn: warn, early: map[deviceKey]struct{}{},
 		attached: map[deviceKey][]link.Link{}, failed: map[deviceKey]bool{}}
 }
 
@@ -187,16 +188,8 @@ func (a *tcAttacher) look(s *snapshot) []deviceKey {
 func (a *tcAttacher) attachSome(ctx context.Context, s *snapshot, some []deviceKey) bool {
 	done := 0
 	err := inNamespace(s.paths[some[0].netns], func() {
-		for _, key := range some {
-			links, err := a.attachDevice(key)
-			if err != nil {
-				a.fail(key, s.devices[key].Name, err)
-			} else {
-				a.attached[key] = links
-			}
-			if done++; ctx.Err() != nil || a.current() != s {
-				return
-			}
+		for done < len(some) && a.attachNext(ctx, s, some[done]) {
+			done++
 		}
 	})
 	if err != nil {
@@ -209,7 +202,23 @@ func (a *tcAttacher) attachSome(ctx context.Context, s *snapshot, some []deviceK
 		}
 		return true
 	}
-	return done == len(some) && ctx.Err() == nil
+	return done == len(some)
+}
+
+// attachNext attaches to a device, unless there is something new to look at or ctx is done.
+func (a *tcAttacher) attachNext(ctx context.Context, s *snapshot, key deviceKey) bool {
+	a.reading.RLock()
+	defer a.reading.RUnlock()
+	if ctx.Err() != nil || a.current() != s {
+		return false
+	}
+	links, err := a.attachDevice(key)
+	if err != nil {
+		a.fail(key, s.devices[key].Name, err)
+	} else {
+		a.attached[key] = links
+	}
+	return true
 }
 
 // replacedNamespaces lists the namespaces in which a device is another one than
