@@ -276,7 +276,7 @@ func (l *loader) attachAll(hooks []*hook) error {
 type loader struct {
 	step      func(what string) error // see Config
 	kernel    *kernel
-	spec      *ebpf.CollectionSpec
+	spec      *ebpf.CollectionSpec // nil once dropLoading was called
 	maps      map[string]*ebpf.Map
 	selection asm.Instructions
 	log       ebpf.LogLevel // what the verifier is to say of a program that it accepts; 0: nothing

@@ -130,7 +130,7 @@ func (k *kernel) readTypes() (err error) {
 	return nil
 }
 
-// dropTypes gives back the some 10 MB that types take. Only attaching needs them.
+// dropTypes gives back what types take.
 func (k *kernel) dropTypes() { k.types, k.cache = nil, nil }
 
 func release() string {

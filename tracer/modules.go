@@ -5,11 +5,14 @@
 package tracer
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stackhop/stackhop/bpf"
 )
 
 // loadedModules lists the kernel's modules, as one string to compare and to search:
@@ -68,11 +71,14 @@ func (t *Tracer) followModules(known string) (loaded string, err error) {
 
 // attachNew attaches rows whose function has appeared with a module, and lets go of
 // those whose function has vanished with one.
-func (t *Tracer) attachNew(loaded string) error {
+func (t *Tracer) attachNew(loaded string) (err error) {
 	if err := t.kernel.readTypes(); err != nil {
 		return err
 	}
-	defer t.kernel.dropTypes()
+	defer t.dropLoading()
+	if t.loader.spec, err = bpf.Spec(); err != nil {
+		return fmt.Errorf("read compiled programs: %w", err)
+	}
 	// Rows are attached as new hooks, which take the place of the absent ones
 	// when they are finished: t.mu is not held for the seconds that this takes,
 	// and who reads the table never sees one half attached.
@@ -82,7 +88,7 @@ func (t *Tracer) attachNew(loaded string) error {
 			fresh = append(fresh, &hook{row: h.row, id: h.id})
 		}
 	}
-	err := t.loader.attachAll(fresh)
+	err = t.loader.attachAll(fresh)
 	for _, h := range t.exchange(fresh) {
 		h.close()
 	}

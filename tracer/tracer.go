@@ -93,8 +93,14 @@ func New(cfg Config) (_ *Tracer, err error) {
 		t.Close()
 		return nil, err
 	}
-	k.dropTypes()
+	t.dropLoading()
 	return t, nil
+}
+
+// dropLoading gives back what only attaching needs, some 15 MB.
+func (t *Tracer) dropLoading() {
+	t.kernel.dropTypes()
+	t.loader.spec = nil
 }
 
 func (t *Tracer) setUp() error {

@@ -70,6 +70,9 @@ func hookList(t tool) ([]byte, error) {
 	return text, nil
 }
 
+// firstNetns is this machine's own namespace: the tool attaches to its devices, too.
+const firstNetns = "/proc/1/ns/net"
+
 // bareWay are programs that return at once, see bare.
 func bareWay(me string, t tool, site benchSite) (benchWay, error) {
 	text, err := hookList(t)
@@ -81,7 +84,7 @@ func bareWay(me string, t tool, site benchSite) (benchWay, error) {
 		return benchWay{}, err
 	}
 	list, err := json.Marshal(hooks)
-	return benchWay{name: wayBare, ready: bpftraceReady, argv: append([]string{me, "bare", "-hooks", string(list)}, site.netns...)}, err
+	return benchWay{name: wayBare, ready: bpftraceReady, argv: append([]string{me, "bare", "-hooks", string(list), firstNetns}, site.netns...)}, err
 }
 
 // peerWay is a tracer that the user named.

@@ -56,3 +56,30 @@ func TestFlowMeshRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestTwiceMapped(t *testing.T) {
+	const smaps = `00400000-0206a000 r-xp 00000000 fe:00 1234    /usr/bin/stackhop
+Size:              29096 kB
+Rss:               20696 kB
+Pss:               20000 kB
+VmFlags: rd ex mr mw me
+7f0000001000-7f0000801000 r--s 00001000 00:0e 15    anon_inode:bpf-map
+Size:               8192 kB
+Rss:                8192 kB
+Pss:                4096 kB
+Pss_Dirty:          4096 kB
+7f0000900000-7f0000901000 rw-s 00000000 00:0e 15    anon_inode:bpf-map
+Size:                  4 kB
+Rss:                   4 kB
+Pss:                   4 kB
+7f0001000000-7f0001100000 rw-p 00000000 00:00 0
+Rss:                 512 kB
+Pss:                 256 kB
+`
+	if got := twiceMapped(smaps); got != 4096 {
+		t.Errorf("%d KiB are counted twice, want 4096", got)
+	}
+	if got := twiceMapped(""); got != 0 {
+		t.Errorf("of nothing %d KiB", got)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,7 +77,7 @@ func (c *benchCost) times() float64 {
 
 // memory is what the tool takes while twice as much happens as it can follow.
 func (g *growth) memory() (*plot.Chart, error) {
-	c := &plot.Chart{Title: "Memory against time, beyond capacity", X: "time [s]", Y: "resident memory [MiB]"}
+	c := &plot.Chart{Title: "Memory against time, beyond capacity", X: "time [s]", Y: "resident memory, rings counted once [MiB]"}
 	return c, withPair(func(p pairInfo) error {
 		w := g.selecting(pairSite(p), selectAll)
 		rate, err := g.beyond(w, pairSite(p))
@@ -87,12 +88,13 @@ func (g *growth) memory() (*plot.Chart, error) {
 		if err != nil {
 			return err
 		}
-		atRest := memoryParts(r.proc)
+		twice := ringsTwice(r.proc.cmd.Process.Pid)
+		atRest := memoryParts(r.proc, twice)
 		watched := make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { watchMemory(r.proc, c, watched) })
+		wg.Go(func() { watchMemory(r.proc, twice, c, watched) })
 		flood, err := floodLoad(int(rate)).run(pairSite(p), g.long)
-		inTheEnd := memoryParts(r.proc)
+		inTheEnd := memoryParts(r.proc, twice)
 		close(watched)
 		wg.Wait()
 		cost, stopped := r.stop()
@@ -103,7 +105,7 @@ func (g *growth) memory() (*plot.Chart, error) {
 		c.Note = g.note(fmt.Sprintf("%s datagrams/s of the %s meant, %s events/s of packets that are followed, %.1f times what was read, %d events lost", scaled(flood.rate), scaled(rate),
 			scaled(float64(cost.Matched)/g.long.Seconds()), cost.times(), cost.Lost))
 		g.tell("at rest %s; in the end %s", atRest, inTheEnd)
-		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS), cost.Detach)
+		g.tell("%s; at most %s; Ctrl-C was answered in %.2f s", c.Note, mebibytes(cost.PeakRSS-twice), cost.Detach)
 		if cost.Detach > mostDetach.Seconds() {
 			return fmt.Errorf("%w: %.2f s, want %v", errSlowEnd, cost.Detach, mostDetach)
 		}
@@ -111,24 +113,55 @@ func (g *growth) memory() (*plot.Chart, error) {
 	})
 }
 
-// memoryParts says what resident memory is of, as man 5 proc has it.
-func memoryParts(p *benchProcess) string {
-	return fmt.Sprintf("%s (anonymous %s, of files %s, shared %s)", mebibytes(p.memory("VmRSS")),
-		mebibytes(p.memory("RssAnon")), mebibytes(p.memory("RssFile")), mebibytes(p.memory("RssShmem")))
+// memoryParts says what resident memory is of, as man 5 proc has it, the rings counted once.
+func memoryParts(p *benchProcess, twice int) string {
+	return fmt.Sprintf("%s (anonymous %s, of files %s, shared %s)", mebibytes(p.memory("VmRSS")-twice),
+		mebibytes(p.memory("RssAnon")), mebibytes(p.memory("RssFile")-twice), mebibytes(p.memory("RssShmem")))
 }
 
-func watchMemory(p *benchProcess, c *plot.Chart, done <-chan struct{}) {
+func watchMemory(p *benchProcess, twice int, c *plot.Chart, done <-chan struct{}) {
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()
 	for begun := time.Now(); ; {
-		c.Add(plot.Point{Series: seriesResident, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")) / 1024})
-		c.Add(plot.Point{Series: seriesPeak, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")) / 1024})
+		c.Add(plot.Point{Series: seriesResident, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")-twice) / 1024})
+		c.Add(plot.Point{Series: seriesPeak, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")-twice) / 1024})
 		select {
 		case <-done:
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// ringsTwice is how much of a process's resident memory, in KiB, is counted twice: the
+// kernel maps a ring buffer's pages a second time behind themselves, so that an event that
+// goes over the end can be read in one piece.
+func ringsTwice(pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	if err != nil {
+		return 0
+	}
+	return twiceMapped(string(text))
+}
+
+// twiceMapped adds up what the mappings of BPF maps have in Rss and not in Pss, their
+// share of pages that are mapped more than once (man 5 proc).
+func twiceMapped(smaps string) (kib int) {
+	ring := false
+	for line := range strings.Lines(smaps) {
+		key, value, _ := strings.Cut(line, ":")
+		n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		switch {
+		case strings.Contains(key, "-"): // a range of addresses begins a mapping
+			ring = strings.HasSuffix(line, "anon_inode:bpf-map\n")
+		case !ring || err != nil:
+		case key == "Rss":
+			kib += n
+		case key == "Pss":
+			kib -= n
+		}
+	}
+	return kib
 }
 
 // floodBurst is how many datagrams one port sends.
