@@ -71,8 +71,8 @@ type Config struct {
 	Keep KeepCaps
 	// Later is for what KeepLate keeps more.
 	Later Later
-	// Poll is how often rings are looked at when nothing wakes the reader;
-	// 0 means 40 ms.
+	// Poll is how often rings are looked at while there is nothing in them, and twice as
+	// often while there is; 0 means 40 ms.
 	Poll time.Duration
 
 	// step is called before each thing that may fail while hooks are attached, by

@@ -227,17 +227,17 @@ func (t *Tracer) Run(ctx context.Context, sink Sink) error {
 		}
 		sink.Event(&e)
 	}
-	ticker := time.NewTicker(t.cfg.Poll)
-	defer ticker.Stop()
-	idle, busy := ticker.C, make(chan time.Time)
+	pace := newPace(t.cfg.Poll)
+	defer pace.stop()
+	busy := make(chan time.Time)
 	close(busy)
 	known := monotonic()
 	for {
-		now := monotonic()
+		now, before := monotonic(), t.delivered
 		if err := t.rings.drain(deliver); err != nil {
 			return err
 		}
-		again := idle
+		again := pace.next(now, t.delivered != before)
 		known = max(known, t.names.until(now))
 		if sink.Tick(now, known) {
 			again = busy

@@ -5,15 +5,16 @@ package main
 import (
 	"bytes"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
 
-// lineLag measures how long after its beginning a packet's line comes, as JSON: that
-// is longer than from its end, by the packet's way.
+// lineLag measures how long after a packet's end its line comes, as JSON: after the last
+// that was seen of it.
 type lineLag struct {
 	mu    sync.Mutex
-	head  []byte // of the line that has not ended, up to lineHead bytes
+	line  []byte // that has not ended, up to mostLine bytes
 	loads []lagLoad
 }
 
@@ -24,13 +25,14 @@ type lagLoad struct {
 }
 
 const (
-	// lineHead holds the beginning of a line: {"time":"2026-01-02T15:04:05.123456789+01:00".
-	lineHead = 48
+	// mostLine bounds what is kept of a line. One that is longer seems to end earlier.
+	mostLine = 64 << 10
 	// mostLags bounds what is kept of a load; later lines are left out.
 	mostLags = 1 << 17
 )
 
-var linePrefix = []byte(`{"time":"`)
+// A line begins with when its packet did, and has when each visit ended since, in ns.
+var linePrefix, visitEnd = []byte(`{"time":"`), []byte(`"end_ns":`)
 
 func (l *lineLag) Write(p []byte) (int, error) {
 	l.mu.Lock()
@@ -38,10 +40,10 @@ func (l *lineLag) Write(p []byte) (int, error) {
 	now := time.Now()
 	for rest := p; len(rest) > 0; {
 		line, after, ended := bytes.Cut(rest, []byte{'\n'})
-		l.head = append(l.head, line[:min(len(line), lineHead-len(l.head))]...)
+		l.line = append(l.line, line[:min(len(line), mostLine-len(l.line))]...)
 		if ended {
 			l.note(now)
-			l.head = l.head[:0]
+			l.line = l.line[:0]
 		}
 		rest = after
 	}
@@ -63,7 +65,7 @@ func (l *lineLag) end() {
 }
 
 func (l *lineLag) note(now time.Time) {
-	text, isLine := bytes.CutPrefix(l.head, linePrefix)
+	text, isLine := bytes.CutPrefix(l.line, linePrefix)
 	text, _, closed := bytes.Cut(text, []byte{'"'})
 	if !isLine || !closed {
 		return
@@ -75,9 +77,27 @@ func (l *lineLag) note(now time.Time) {
 	for i := len(l.loads) - 1; i >= 0; i-- {
 		if one := &l.loads[i]; !begun.Before(one.from) {
 			if len(one.lags) < mostLags && (one.to.IsZero() || begun.Before(one.to)) {
-				one.lags = append(one.lags, now.Sub(begun))
+				one.lags = append(one.lags, now.Sub(begun)-lastSeen(l.line))
 			}
 			return
+		}
+	}
+}
+
+// lastSeen is how long after its beginning the last was seen of a line's packet.
+func lastSeen(line []byte) (last time.Duration) {
+	for {
+		_, rest, ok := bytes.Cut(line, visitEnd)
+		if !ok {
+			return last
+		}
+		line = rest
+		end := 0
+		for end < len(line) && '0' <= line[end] && line[end] <= '9' {
+			end++
+		}
+		if n, err := strconv.ParseInt(string(line[:end]), 10, 64); err == nil {
+			last = max(last, time.Duration(n))
 		}
 	}
 }

@@ -55,3 +55,16 @@ func TestLineLag(t *testing.T) {
 		}
 	}
 }
+
+func TestLastSeen(t *testing.T) {
+	for line, want := range map[string]time.Duration{
+		`{"time":"now"}`: 0,
+		`{"visits":[{"end_ns":7},{"start_ns":90,"end_ns":80123456,"hooks":[{"ns":5}]},{"end_ns":30}]}`: 80123456,
+		`{"visits":[{"end_ns":7},{"end_ns":`:                                          7,
+		`{"visits":[{"end_ns":7},{"end_ns":99999999999999999999999},{"end_ns":"8"}]}`: 7,
+	} {
+		if got := lastSeen([]byte(line)); got != want {
+			t.Errorf("%s: %v, want %v", line, got, want)
+		}
+	}
+}

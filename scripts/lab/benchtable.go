@@ -50,7 +50,7 @@ type benchCost struct {
 	Gone   float64 `json:"gone_s,omitempty"`   // from SIGINT until the kernel has none of its programs
 	User   float64 `json:"user_s"`
 	System float64 `json:"system_s"`
-	// Lag is from a packet's beginning to its line, the 99th percentile; 0: no lines.
+	// Lag is from a packet's end to its line, the 99th percentile; 0: no lines.
 	Lag float64 `json:"line_p99_s,omitempty"`
 	// PeakRSS is in KiB.
 	PeakRSS int    `json:"peak_rss_kib"`
