@@ -287,9 +287,8 @@ type group struct {
 	newer     *group
 }
 
-// newPacket makes a record for a packet that was first heard of at a time, in a group of
-// its own.
-func (s *Stitcher) newPacket(id, at uint64) *packet {
+// newPacket makes a record for a packet, in a group of its own.
+func (s *Stitcher) newPacket(id uint64) *packet {
 	var p *packet
 	if n := len(s.freePackets); n > 0 {
 		p, s.freePackets = s.freePackets[n-1], s.freePackets[:n-1]
@@ -304,8 +303,8 @@ func (s *Stitcher) newPacket(id, at uint64) *packet {
 		g = &group{}
 	}
 	g.packets = append(g.packets, p)
-	g.last = at
-	g.due = at + s.settle
+	g.last = s.now
+	g.due = s.now + s.settle
 	p.group = g
 	if g.older = s.newest; g.older != nil {
 		g.older.newer = g

@@ -191,7 +191,7 @@ func (s *Stitcher) Add(e *Event) {
 		}
 	}
 	if p == nil {
-		p = s.newPacket(e.Packet, e.Time)
+		p = s.newPacket(e.Packet)
 	}
 	s.latest = p
 	st := s.station(e.Hook)
@@ -210,9 +210,9 @@ func (s *Stitcher) Add(e *Event) {
 	if e.Ext == ExtHeader {
 		s.translations.see(p)
 	}
-	p.group.last = max(p.group.last, e.Time)
+	p.group.last = s.now
 	if e.Flags&FlagEnd != 0 || deliveryStation[st] {
-		s.due.sooner(p.group, p.group.last+s.settle)
+		s.due.sooner(p.group, s.now+s.settle)
 	}
 }
 
@@ -286,7 +286,7 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 	case st == StationClone || st == StationSegment || st == StationFragment:
 		p.born = st
 		p.parent = e.Other
-		if o := s.other(e.Other, e.Time); o != nil && !o.descendsFrom(p) {
+		if o := s.other(e.Other); o != nil && !o.descendsFrom(p) {
 			p.up = o
 			r := o.rarely()
 			r.children = append(r.children, p)
@@ -294,13 +294,13 @@ func (s *Stitcher) link(p *packet, e *Event, st Station) {
 		}
 	case st == StationMerge:
 		p.mergedID = e.Other
-		if o := s.other(e.Other, e.Time); o != nil {
+		if o := s.other(e.Other); o != nil {
 			p.merged = o
 			s.join(o.group, p.group)
 		}
 	case e.Flags&FlagFirst != 0:
 		p.cause = e.Other
-		if o := s.other(e.Other, e.Time); o != nil {
+		if o := s.other(e.Other); o != nil {
 			p.midStack = s.netfilterAnswers(o, e.Time)
 			if r := o.rarely(); len(r.effects) < maxEffects {
 				r.effects = append(r.effects, effect{packet: p.id, id: s.traversalID(p.id, e.Time), time: e.Time})
@@ -329,14 +329,14 @@ func (s *Stitcher) netfilterAnswers(p *packet, time uint64) bool {
 
 // other returns the record of a packet that an event names, made if need be;
 // nil if that packet has been given out already.
-func (s *Stitcher) other(id, at uint64) *packet {
+func (s *Stitcher) other(id uint64) *packet {
 	if p := s.open[id]; p != nil {
 		return p
 	}
 	if s.done.has(id) {
 		return nil
 	}
-	return s.newPacket(id, at)
+	return s.newPacket(id)
 }
 
 // station returns what a hook stands for.

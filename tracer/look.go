@@ -69,8 +69,10 @@ func (inv *inventory) changed() {
 }
 
 // look refreshes, and takes note of which news that has read: of those that came
-// meanwhile it may not have.
-func (inv *inventory) look() {
+// meanwhile it may not have. It says how long that took, without the wait for a device
+// that was being attached to: what came meanwhile it has read.
+func (inv *inventory) look() (took time.Duration) {
+	inv.reading.Lock()
 	inv.mu.Lock()
 	inv.looks, inv.next = true, 0
 	select {
@@ -78,13 +80,15 @@ func (inv *inventory) look() {
 	default:
 	}
 	inv.mu.Unlock()
-	inv.reading.Lock()
+	begun := time.Now()
 	inv.refresh()
+	took = time.Since(begun)
 	inv.reading.Unlock()
 	inv.mu.Lock()
 	inv.looks = false
 	inv.unread.Store(inv.next)
 	inv.mu.Unlock()
+	return took
 }
 
 // maxUnread bounds what is waited for names, in ns: where devices change all the time
@@ -165,16 +169,15 @@ func (inv *inventory) watch(ctx context.Context) {
 			}
 		case <-news:
 		}
-		begun := time.Now()
-		inv.look()
+		took := inv.look()
 		tell(inv.read)
 		news = nil
-		rested.Reset(restFor * time.Since(begun))
-		// A number that cannot be found must not keep us busy.
+		rested.Reset(restFor * took)
+		// A number that cannot be found must neither keep us busy nor others from attaching.
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(lookAgain):
+		case <-time.After(max(lookAgain, took)):
 		}
 	}
 }

@@ -117,8 +117,8 @@ func TestNativeFlowTable(t *testing.T) {
 			}
 		}
 	}
+	room := int(r.tracer.loader.maps[bpf.MapFlows].MaxEntries())
 	s := r.stop()
-	room := int(r.tracer.loader.spec.Maps[bpf.MapFlows].MaxEntries)
 	over := 2*sockets*ports - room
 	if lost := int(s.Lost["flow-table"]); lost < over || lost > over+2*100 {
 		t.Errorf("%d directions of %d connections, room for %d: %d counted, want %d", 2*sockets*ports, sockets*ports, room, lost, over)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,20 +115,25 @@ func TestTCNewDevicesFirst(t *testing.T) {
 	}
 }
 
-// While devices are read nothing is attached, and after that what was read comes first.
+// While devices are read nothing is attached, and what was read before that is not attached to.
 func TestTCWaitsForLook(t *testing.T) {
 	var reading sync.RWMutex
-	var now atomic.Pointer[snapshot]
-	old := &snapshot{}
-	now.Store(old)
-	a := newTCAttacher(now.Load, &reading, func(text string) { t.Error(text) })
-	reading.Lock()
-	attached := make(chan bool)
-	go func() { attached <- a.attachNext(t.Context(), old, deviceKey{1, 1}) }()
-	now.Store(&snapshot{})
-	reading.Unlock()
-	if <-attached || len(a.attached)+len(a.failed) > 0 {
+	old, now := &snapshot{}, &snapshot{}
+	shared := false
+	a := newTCAttacher(func() *snapshot {
+		if shared = !reading.TryLock(); !shared {
+			reading.Unlock()
+		}
+		return now
+	}, &reading, func(text string) { t.Error(text) })
+	if a.attachNext(t.Context(), old, deviceKey{1, 1}) || len(a.attached)+len(a.failed) > 0 {
 		t.Error("attached to what was read before")
+	}
+	if !shared {
+		t.Error("devices could have been read meanwhile")
+	}
+	if !reading.TryLock() {
+		t.Error("devices can't be read any more")
 	}
 }
 

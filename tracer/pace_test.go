@@ -26,6 +26,14 @@ func TestPace(t *testing.T) {
 			t.Errorf("look %d, at %v: the next comes after %v, want %v", i+1, look.at, p.ticks, look.want)
 		}
 	}
+	soon := newPace(time.Hour)
+	defer soon.stop()
+	soon.poll = 2 * time.Millisecond
+	select {
+	case <-soon.next(1, true):
+	case <-time.After(time.Minute):
+		t.Error("the ticker was not set")
+	}
 	few := newPace(1)
 	defer few.stop()
 	if few.next(1, true); few.ticks != 1 {

@@ -20,6 +20,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // bare are programs that return at once, on the functions, tracepoints and devices that
@@ -188,6 +189,9 @@ func (b *bare) cover(devices []netlink.Link, p *ebpf.Program) error {
 			l, err := link.AttachTCX(link.TCXOptions{Interface: d.Attrs().Index, Program: p, Attach: side})
 			if errors.Is(err, ebpf.ErrNotSupported) {
 				return nil
+			}
+			if errors.Is(err, unix.ENODEV) {
+				break // it has gone meanwhile
 			}
 			if err != nil {
 				return fmt.Errorf("attach to %s: %w", d.Attrs().Name, err)

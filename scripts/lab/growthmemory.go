@@ -88,7 +88,11 @@ func (g *growth) memory() (*plot.Chart, error) {
 		if err != nil {
 			return err
 		}
-		twice := ringsTwice(r.proc.cmd.Process.Pid)
+		twice, err := ringsTwice(r.proc.cmd.Process.Pid)
+		if err != nil {
+			_, stopped := r.stop()
+			return errors.Join(err, stopped)
+		}
 		atRest := memoryParts(r.proc, twice)
 		watched := make(chan struct{})
 		var wg sync.WaitGroup
@@ -123,8 +127,10 @@ func watchMemory(p *benchProcess, twice int, c *plot.Chart, done <-chan struct{}
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()
 	for begun := time.Now(); ; {
-		c.Add(plot.Point{Series: seriesResident, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmRSS")-twice) / 1024})
-		c.Add(plot.Point{Series: seriesPeak, X: time.Since(begun).Seconds(), Y: float64(p.memory("VmHWM")-twice) / 1024})
+		if now, peak := p.memory("VmRSS"), p.memory("VmHWM"); now > 0 {
+			c.Add(plot.Point{Series: seriesResident, X: time.Since(begun).Seconds(), Y: float64(now-twice) / 1024})
+			c.Add(plot.Point{Series: seriesPeak, X: time.Since(begun).Seconds(), Y: float64(peak-twice) / 1024})
+		}
 		select {
 		case <-done:
 			return
@@ -136,12 +142,12 @@ func watchMemory(p *benchProcess, twice int, c *plot.Chart, done <-chan struct{}
 // ringsTwice is how much of a process's resident memory, in KiB, is counted twice: the
 // kernel maps a ring buffer's pages a second time behind themselves, so that an event that
 // goes over the end can be read in one piece.
-func ringsTwice(pid int) int {
+func ringsTwice(pid int) (kib int, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	return twiceMapped(string(text))
+	return twiceMapped(string(text)), nil
 }
 
 // twiceMapped adds up what the mappings of BPF maps have in Rss and not in Pss, their
