@@ -231,7 +231,7 @@ __noinline int tell(u64 skb, u64 net, u64 sk, u32 hook, u32 how)
 {
 	struct packet *p = find_life(skb);
 	u8 flags = how & EVENT_FIRST;
-	u64 data[3] = {};
+	u64 data[3] = { nothing, nothing, nothing };
 	struct span s = {};
 	u32 ifindex = 0, was;
 

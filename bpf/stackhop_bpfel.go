@@ -55,6 +55,7 @@ const (
 	stackhopVarHits          = "hits"
 	stackhopVarLives         = "lives"
 	stackhopVarNoPacket      = "no_packet"
+	stackhopVarNothing       = "nothing"
 	stackhopVarProveIdentity = "prove_identity"
 	stackhopVarRate          = "rate"
 	stackhopVarRecord        = "record"
@@ -167,6 +168,7 @@ type stackhopVariableSpecs struct {
 	Hits          *ebpf.VariableSpec `ebpf:"hits"`
 	Lives         *ebpf.VariableSpec `ebpf:"lives"`
 	NoPacket      *ebpf.VariableSpec `ebpf:"no_packet"`
+	Nothing       *ebpf.VariableSpec `ebpf:"nothing"`
 	ProveIdentity *ebpf.VariableSpec `ebpf:"prove_identity"`
 	Rate          *ebpf.VariableSpec `ebpf:"rate"`
 	Record        *ebpf.VariableSpec `ebpf:"record"`
@@ -236,6 +238,7 @@ type stackhopVariables struct {
 	Hits          *ebpf.Variable `ebpf:"hits"`
 	Lives         *ebpf.Variable `ebpf:"lives"`
 	NoPacket      *ebpf.Variable `ebpf:"no_packet"`
+	Nothing       *ebpf.Variable `ebpf:"nothing"`
 	ProveIdentity *ebpf.Variable `ebpf:"prove_identity"`
 	Rate          *ebpf.Variable `ebpf:"rate"`
 	Record        *ebpf.Variable `ebpf:"record"`

@@ -22,13 +22,8 @@ import (
 	"github.com/stackhop/stackhop/events/pcapexpr"
 )
 
-// No program may come near the verifier's bound of a million, on any kernel.
-// Up to 6.1 it looks at more ways that come to the same: three programs, in a run that
-// records and selects by sets, take 106,000 there.
-const (
-	budgetCap     = 100_000
-	budgetCapTo61 = 110_000
-)
+// budgetCap: no program may come near the verifier's bound of a million, on any kernel.
+const budgetCap = 100_000
 
 // The lab runs this test on its kernels (its check instructions).
 var (
@@ -156,10 +151,6 @@ func TestNativeInstructionBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	most := uint32(budgetCap)
-	if !atLeast(release(), [2]int{6, 2}) {
-		most = budgetCapTo61
-	}
 	got := map[string]effort{}
 	for _, set := range []HookSet{HooksAll, HooksTracepoints} {
 		for _, v := range []variant{{hooks: set}, {hooks: set, recording: true}, {hooks: set, sets: true}, {hooks: set, recording: true, sets: true}} {
@@ -168,8 +159,8 @@ func TestNativeInstructionBudget(t *testing.T) {
 			}
 			for prog, e := range verified(t, v) {
 				got[series()+","+v.String()+","+prog] = e
-				if e.instructions > most {
-					t.Errorf("%s (%s): %d instructions verified, more than %d", prog, v, e.instructions, most)
+				if e.instructions > budgetCap {
+					t.Errorf("%s (%s): %d instructions verified, more than %d", prog, v, e.instructions, budgetCap)
 				}
 			}
 		}
