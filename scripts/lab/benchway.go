@@ -70,8 +70,9 @@ func hookList(t tool) ([]byte, error) {
 	return text, nil
 }
 
-// firstNetns is this machine's own namespace: the tool attaches to its devices, too.
-const firstNetns = "/proc/1/ns/net"
+// firstNetns is the namespace that this program is in: the tool attaches to its devices,
+// too. Process 1 may be one that not even root may look into.
+const firstNetns = "/proc/self/ns/net"
 
 // bareWay are programs that return at once, see bare.
 func bareWay(me string, t tool, site benchSite) (benchWay, error) {
