@@ -86,14 +86,16 @@ test-repeat: setup ## The unit tests 50 times and the lab's three times (REPEAT=
 # Losses of all kernels' captures, ten million events, 200 starts,
 # half and twice the capacity, bulk data, every fuzz target for half an hour.
 test-long: setup bin/stackhop bin/lab ## What takes hours: all losses of all captures, a long flood, 200 starts, ten minutes of overload, repeats, fuzzing (LONG_FUZZ=30m)
-	STACKHOP_LONG=1 go test -timeout 60m -v -run 'TestEachLoss|TestManyLosses' ./events
-	go test -timeout 60m -v -run '^TestNativeFlood' ./tracer -flood 10000000
-	go test -timeout 60m -run '^TestNativeCycles' ./tracer -cycles 200
-	bin/lab growth -only load,memory -time 10m $(SCRATCH)/growth
-	bin/lab bench -pair -loads bulk -ways nothing,everything -dir $(SCRATCH) >/dev/null
-	bin/lab targets -must 'events lost at half;memory;bulk' $(SCRATCH)
-	$(MAKE) -s test-repeat REPEAT=$(LONG_REPEAT) REPEAT_LAB=$(LONG_REPEAT_LAB)
-	$(MAKE) -s fuzz FUZZ=$(LONG_FUZZ)
+	@ok=0; \
+	STACKHOP_LONG=1 go test -timeout 60m -v -run 'TestEachLoss|TestManyLosses' ./events || ok=1; \
+	go test -timeout 60m -v -run '^TestNativeFlood' ./tracer -flood 10000000 || ok=1; \
+	go test -timeout 60m -run '^TestNativeCycles' ./tracer -cycles 200 || ok=1; \
+	bin/lab growth -only load,memory -time 10m $(SCRATCH)/growth || ok=1; \
+	bin/lab bench -pair -loads bulk -ways nothing,everything -dir $(SCRATCH) >/dev/null || ok=1; \
+	bin/lab targets -must 'events lost at half;memory;bulk' $(SCRATCH) || ok=1; \
+	$(MAKE) -s test-repeat REPEAT=$(LONG_REPEAT) REPEAT_LAB=$(LONG_REPEAT_LAB) || ok=1; \
+	$(MAKE) -s fuzz FUZZ=$(LONG_FUZZ) || ok=1; \
+	exit $$ok
 
 test-unit: ## What needs no root, with the race detector
 	go test -race -skip '^TestNative' ./...

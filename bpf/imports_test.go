@@ -28,6 +28,7 @@ var layers = []struct {
 	{"bpf", nil, []string{"github.com/vishvananda/", "k8s.io/", "github.com/urfave/"}, nil},
 	{"tracer", []string{"bpf", "events"}, []string{"k8s.io/", "github.com/urfave/"}, nil},
 	{"kube", []string{"events"}, []string{"github.com/cilium/ebpf", "github.com/urfave/"}, nil},
+	{"internal", nil, []string{"github.com/", "golang.org/x/", "k8s.io/"}, nil},
 	{"cmd", []string{"tracer", "events", "kube"}, nil, nil},
 	{"scripts", []string{"events", "tracer"}, []string{"k8s.io/"}, []string{"k8s.io/cri-api/"}},
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 var updateStitch = flag.Bool("update-stitch", false, "rewrite the golden traversals of the captures under testdata/captures")
@@ -209,6 +211,7 @@ func FuzzReadCapture(f *testing.F) {
 	}
 	f.Add(buf.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer cpubound.Run(t)()
 		c, err := ReadCapture(bytes.NewReader(data))
 		if err != nil {
 			return

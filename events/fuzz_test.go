@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"io"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // fuzzEvent reads an event from 8 bytes, with numbers small enough that
@@ -37,6 +39,7 @@ func FuzzStitch(f *testing.F) {
 	f.Add(seed)
 	f.Add([]byte("0123456789abcdef"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer cpubound.Run(t)()
 		for _, c := range []Config{
 			{HasFunctions: true, MaxPackets: 12},
 			{OnlyNode: "n1", HasFunctions: true},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // golden is a run whose traversals are known: what is said of it when events are
@@ -178,6 +180,7 @@ func FuzzLoss(f *testing.F) {
 		f.Add(uint16(i), uint64(i), uint16(300), true) //nolint:gosec // a short list
 	}
 	f.Fuzz(func(t *testing.T, which uint16, seed uint64, perMille uint16, shuffled bool) {
+		defer cpubound.Run(t)()
 		all[int(which)%len(all)].lose(t, seed, perMille%1001, shuffled)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 const exampleNames = `{
@@ -139,6 +141,7 @@ func FuzzParseNamesFile(f *testing.F) {
 	f.Add([]byte(exampleNames))
 	f.Add([]byte(`{"netns":[{}],"addresses":[{"ip":7}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer cpubound.Run(t)()
 		file, err := ParseNamesFile(data)
 		if (file == nil) == (err == nil) {
 			t.Fatalf("file %v, error %v", file, err)

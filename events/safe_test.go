@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 func TestSafe(t *testing.T) {
@@ -59,6 +61,7 @@ func FuzzSafe(f *testing.F) {
 	f.Add("default/centos")
 	f.Add("a\x1b[31m\xff\u202e" + strings.Repeat("\\", 70))
 	f.Fuzz(func(t *testing.T, in string) {
+		defer cpubound.Run(t)()
 		out := Safe(in)
 		if !utf8.ValidString(out) {
 			t.Errorf("Safe(%q) = %q is not UTF-8", in, out)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stackhop/stackhop/bpf"
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // every is a decoder that knows one hook for each station, by its number.
@@ -207,6 +208,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(withBytes(9, []byte("kept"), 4))
 	d := every()
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		defer cpubound.Run(t)()
 		var e events.Event
 		err := d.decode(raw, &e)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // addEntry puts a translated connection into a namespace's conntrack table.
@@ -183,5 +184,8 @@ func FuzzParseEntry(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add(seed[:len(seed)-3])
-	f.Fuzz(func(_ *testing.T, msg []byte) { parseEntry(msg) })
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		defer cpubound.Run(t)()
+		parseEntry(msg)
+	})
 }

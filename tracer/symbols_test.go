@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 const someSymbols = `ffffffff81000000 T _stext
@@ -150,6 +152,7 @@ func FuzzParseSymbols(f *testing.F) {
 	f.Add(someSymbols)
 	f.Add("ffffffffc0a1 t ip_vs_in_hook\t[ip_vs]\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer cpubound.Run(t)()
 		s, err := parseSymbols(strings.NewReader(text))
 		if err != nil {
 			return

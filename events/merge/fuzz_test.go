@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // FuzzMerge: whatever three nodes say they saw, nothing panics, no part is given
@@ -19,6 +20,7 @@ func FuzzMerge(f *testing.F) {
 }
 
 func fuzzOnce(t *testing.T, data []byte) {
+	defer cpubound.Run(t)()
 	s := newSim(1, skew{}, skew{wall: 5, drift: 1e-3}, skew{wall: -1 << 40})
 	for id := uint64(1); len(data) >= 6 && id < 500; id, data = id+1, data[6:] {
 		h := header(int(data[0]%3), int(data[2]%3), int(data[2]>>4), []uint8{protoTCP, 17, 1}[data[3]%3])

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 func TestParse(t *testing.T) {
@@ -227,6 +229,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s, []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 1, 187})
 	}
 	f.Fuzz(func(t *testing.T, s string, packet []byte) {
+		defer cpubound.Run(t)()
 		e, err := Parse(s)
 		if err != nil {
 			var pe *Error

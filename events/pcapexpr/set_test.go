@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // member reads an address, or an address and a port.
@@ -178,6 +180,7 @@ func FuzzParseSets(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer cpubound.Run(t)()
 		e, err := ParseSets(s)
 		if err != nil {
 			return

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // TestFinish: what is written into headers that were kept, and what is not.
@@ -143,6 +144,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte(nil), uint32(1<<32-1), uint8(0), uint8(protoICMPv6), uint16(0), false, true)
 	f.Add([]byte{0x60}, uint32(0), uint8(1), uint8(protoUDP), uint16(1), true, true)
 	f.Fuzz(func(t *testing.T, ip []byte, length uint32, ttl, proto uint8, vlan uint16, v6, inner bool) {
+		defer cpubound.Run(t)()
 		h := events.Header{Tuple: events.Tuple{Proto: proto}, Length: length, HasInner: inner, Fragment: vlan%3 == 0}
 		h.Src, h.Dst = netip.AddrFrom4([4]byte{10, 0, 0, 1}), netip.AddrFrom4([4]byte{10, 0, 0, 2})
 		if v6 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // fuzzSink stitches what it gets, and checks what no recording may give.
@@ -47,6 +48,7 @@ func (f *fuzzSink) Event(e *events.Event) {
 
 // fuzzRead reads a file, stitches it, and writes it again.
 func fuzzRead(t *testing.T, data []byte) {
+	defer cpubound.Run(t)()
 	r, err := NewReader(bytes.NewReader(data))
 	if err != nil {
 		return
@@ -125,6 +127,7 @@ func FuzzBlocks(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, k uint8, raw []byte) {
+		defer cpubound.Run(t)()
 		if len(raw) > kind(k).limit() {
 			return
 		}
@@ -143,6 +146,7 @@ func FuzzSets(f *testing.F) {
 		f.Add([]byte(s), uint64(7e9))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, at uint64) {
+		defer cpubound.Run(t)()
 		var h SetHistory
 		_ = parseSets(raw, func(c *SetChange) {
 			h.Put(c)

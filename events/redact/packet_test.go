@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // unhex reads bytes; blanks are for the reader.
@@ -156,6 +158,7 @@ func FuzzPacket(f *testing.F) {
 	secret := []byte{0xac, 0x17, 0x60, 0x17}
 	hidden := r.Addr(netip.AddrFrom4([4]byte(secret))).AsSlice()
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer cpubound.Run(t)()
 		got := bytes.Clone(r.Packet(b))
 		if len(got) > len(b) || len(got) > maxHeaders {
 			t.Fatalf("%d bytes of %d", len(got), len(b))
@@ -182,6 +185,7 @@ func FuzzFilter(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer cpubound.Run(t)()
 		if a, b := New(Key{1}).Filter(s), New(Key{1}).Filter(s); a != b {
 			t.Fatalf("%q and %q", a, b)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // table is a filter table with these lines behind its built-in chains.
@@ -163,6 +164,7 @@ func FuzzIPTables(f *testing.F) {
 	f.Add(string(file(f, "ipvs-n1-sets.txt")), string(file(f, "ipvs-n1.txt")), uint16(80))
 	f.Add("create a list:set\nadd a a\n", table("-A FORWARD -m set --match-set a src -j DROP"), uint16(1))
 	f.Fuzz(func(t *testing.T, sets, rules string, port uint16) {
+		defer cpubound.Run(t)()
 		r := New()
 		if r.AddIPSets([]byte(sets)) != nil || r.AddIPTables([]byte(rules), false, events.EngineIPTables) != nil {
 			return
@@ -175,6 +177,7 @@ func FuzzNFTables(f *testing.F) {
 	f.Add(file(f, "nftables-n1.json"), file(f, "nftables-n1.txt"), uint16(80))
 	f.Add(file(f, "mixed.json"), file(f, "mixed.txt"), uint16(22))
 	f.Fuzz(func(t *testing.T, listing, text []byte, port uint16) {
+		defer cpubound.Run(t)()
 		r := New()
 		if r.AddNFTables(listing, NFTTexts(text)) == nil {
 			walkAll(t, r, port)

@@ -22,6 +22,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stackhop/stackhop/events"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -288,6 +289,7 @@ func FuzzForms(f *testing.F) {
 	f.Add("", uint16(1))
 	f.Add("br", uint16(1))
 	f.Fuzz(func(t *testing.T, name string, n uint16) {
+		defer cpubound.Run(t)()
 		top := hostile(name, int(n%64))
 		for _, form := range forms {
 			var b bytes.Buffer

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackhop/stackhop/internal/cpubound"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -151,6 +152,7 @@ func TestParseCredential(t *testing.T) {
 func FuzzParseCredential(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"` + plugV1 + `","kind":"ExecCredential","status":{"token":"x","expirationTimestamp":"2026-01-02T03:04:05Z"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer cpubound.Run(t)()
 		c, err := parseCredential(data, plugV1)
 		if (c == nil) == (err == nil) {
 			t.Fatalf("%+v, %v: want one of both", c, err)

@@ -14,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/stackhop/stackhop/internal/cpubound"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -106,6 +107,7 @@ func FuzzThin(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"namespace":"a","name":"b","uid":"u"},"spec":{"nodeName":"n1","ports":[` + listed(101, `{"port":%d}`) + `]},"status":{"podIPs":[` + listed(65, `{"ip":"10.0.0.%d"}`) + `]}}`))
 	f.Add([]byte(`{"metadata":{"namespace":"a","name":"b"},"ports":[{"port":1}],"endpoints":[` + listed(1001, `{"addresses":["10.0.0.1"],"nodeName":"n%d"}`) + `]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer cpubound.Run(t)()
 		for _, o := range []runtime.Object{&corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}} {
 			if json.Unmarshal(data, o) != nil {
 				continue

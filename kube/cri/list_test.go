@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stackhop/stackhop/internal/cpubound"
 	"github.com/stackhop/stackhop/kube"
 )
 
@@ -277,6 +278,7 @@ func FuzzInfo(f *testing.F) {
 	f.Add(`{"runtimeSpec":{"linux":{"namespaces":[{"type":"network"},null,7]}}}`)
 	f.Add(`{"pid":99999999999999999999}`)
 	f.Fuzz(func(t *testing.T, info string) {
+		defer cpubound.Run(t)()
 		s := New(Config{Root: "/host", NetnsInode: func(path string) (uint32, error) {
 			if !strings.HasPrefix(path, "/host/") || len(path) > maxPath+len("/host/") {
 				t.Errorf("looked at %q", path)

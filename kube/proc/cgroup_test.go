@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 const (
@@ -102,6 +104,7 @@ func FuzzContainer(f *testing.F) {
 		f.Add([]byte(tt.file))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
+		defer cpubound.Run(t)()
 		c, p, ok := Container(file)
 		if c != "" && (len(c) != 64 || !isHex(c)) || p != "" && !isUID(p) || ok != (c != "" || p != "") {
 			t.Fatalf("container %q, pod %q, %t", c, p, ok)

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/stackhop/stackhop/events/pcapexpr"
+	"github.com/stackhop/stackhop/internal/cpubound"
 )
 
 // FuzzCompile: an expression that parses is compiled to a subprogram that keeps what
@@ -22,6 +23,7 @@ func FuzzCompile(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer cpubound.Run(t)()
 		e, err := pcapexpr.Parse(s)
 		if err != nil {
 			return
