@@ -10,6 +10,7 @@ COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 # Where tests and checks put what they make.
 SCRATCH := .cache/scratch
+RESULTS ?= $(wildcard $(SCRATCH)/stages.*.json)
 FUZZ    ?= 5s
 LONG_FUZZ ?= 30m
 # How often test-repeat runs the unit tests and the lab's, by itself and in test-long.
@@ -23,7 +24,7 @@ FUZZ_TARGETS = $(shell grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' 
 GOFLAGS_STATIC = -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate check-generate lint cross fuzz fmt test test-long test-repeat test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth bench-targets bench-all clean bin/stackhop bin/lab
+.PHONY: help build generate check-generate lint cross fuzz fmt test test-long test-repeat trust test-unit test-native setup lab lab-kernels lab-check test-lab test-verdicts test-kube demo captures bench bench-quick bench-go bench-growth bench-targets bench-all clean bin/stackhop bin/lab
 $(shell mkdir -p $(SCRATCH))
 
 help: ## What can be made
@@ -83,6 +84,10 @@ test-repeat: setup ## The unit tests 50 times and the lab's three times (REPEAT=
 		go test -tags lab -count=1 -timeout 120m -parallel 32 -skip '^Test(Verdicts|Healthy|VXLAN|Nested)' ./scripts/labtest -limit 2700 -kernels $$(echo $(KERNELS) | tr ' ' ,) || exit 1; \
 	done
 
+# RESULTS may be any files that go test -json wrote.
+trust: ## What must hold, and what the tests of the last make test came to: scripts/TRUST.md, printed
+	@go run ./scripts/trust $(RESULTS)
+
 # Losses of all kernels' captures, ten million events, 200 starts,
 # half and twice the capacity, bulk data, every fuzz target for half an hour.
 test-long: setup bin/stackhop bin/lab ## What takes hours: all losses of all captures, a long flood, 200 starts, ten minutes of overload, repeats, fuzzing (LONG_FUZZ=30m)
@@ -104,7 +109,7 @@ test-native: ## What traces real packets in this kernel (root)
 	go test -timeout 15m -run '^TestNative' ./tracer ./cmd/stackhop
 
 fmt: ## Format the Go sources
-	gofmt -w bpf cmd events kube scripts tracer
+	gofmt -w bpf cmd events internal kube scripts tracer
 
 setup: ## Install what building and testing need (Debian 12, root)
 	scripts/setup

@@ -129,7 +129,8 @@ func (inv *inventory) seek(place deviceKey) {
 }
 
 // seeks says whether any of what was sought is not known yet: a look that had begun
-// already may have found it.
+// already may have found it. (Where there is news besides, a namespace may be another one
+// under the same number, and that counts.)
 func (inv *inventory) seeks() bool {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
@@ -164,7 +165,7 @@ func (inv *inventory) watch(ctx context.Context) {
 			continue
 		case <-regular.C:
 		case <-inv.wake:
-			if !inv.seeks() {
+			if !inv.seeks() && inv.unread.Load() == 0 {
 				continue
 			}
 		case <-news:

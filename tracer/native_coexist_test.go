@@ -84,6 +84,7 @@ type side struct {
 	t     *testing.T
 	c     *cluster
 	index int
+	known []ebpf.ProgramID // the test's own and its tracers': a tool of another test may be there too
 }
 
 func ingressOf(t *testing.T, c *cluster, device string) *side {
@@ -109,6 +110,15 @@ func (s *side) attach(f foreign, at link.Anchor) {
 		}
 		return err
 	})
+	s.known = append(s.known, f.id(s.t))
+}
+
+// trace starts a tracer.
+func (s *side) trace(cfg Config) *run {
+	s.t.Helper()
+	r := startRun(s.t, cfg, nil)
+	s.known = append(s.known, foreign{prog: r.tracer.tc.ingress.prog}.id(s.t))
+	return r
 }
 
 // attachFilter puts it there as a filter of a clsact qdisc, as before 6.6.
@@ -122,7 +132,7 @@ func (s *side) attachFilter(f foreign) {
 	})
 }
 
-// order lists the programs that are there by link.
+// order lists the known programs that are there by link.
 func (s *side) order() (ids []ebpf.ProgramID) {
 	s.t.Helper()
 	s.c.within(s.c.node, func() error {
@@ -131,7 +141,9 @@ func (s *side) order() (ids []ebpf.ProgramID) {
 			return err
 		}
 		for _, p := range got.Programs {
-			ids = append(ids, p.ID)
+			if slices.Contains(s.known, p.ID) {
+				ids = append(ids, p.ID)
+			}
 		}
 		return nil
 	})
@@ -181,11 +193,11 @@ func TestNativeCoexistence(t *testing.T) {
 	s.expect("before", 0, first.id(t), last.id(t))
 
 	cfg := Config{Select: expression(t, fmt.Sprintf("udp and dst %s", b.addr))}
-	one := startRun(t, cfg, nil)
+	one := s.trace(cfg)
 	eventually(t, "we are on the device", func() bool { return len(s.order()) == 3 })
 	s.attach(late, link.Head())
 	s.expect("with one tracer", 1, late.id(t), first.id(t), last.id(t))
-	two := startRun(t, cfg, nil)
+	two := s.trace(cfg)
 	eventually(t, "both are on the device", func() bool { return len(s.order()) == 5 })
 	s.expect("with two tracers", 2, late.id(t), first.id(t), last.id(t))
 	say(t, c, a, b, 4301, n, size)
@@ -240,7 +252,7 @@ func TestNativeBehindOthers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s.t = t
 			front := newForeign(t, "front", frame(size), tt.says)
-			r := startRun(t, Config{Select: expression(t, fmt.Sprintf("udp and dst %s", b.addr))}, nil)
+			r := s.trace(Config{Select: expression(t, fmt.Sprintf("udp and dst %s", b.addr))})
 			eventually(t, "we are on the device", func() bool { return len(s.order()) == 1 })
 			s.attach(front, link.Head())
 			client := c.dialUDP(a, b, 4302)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -199,4 +200,64 @@ func TestNativePrivilegeStays(t *testing.T) {
 		t.Errorf("failed: %v", slices.Sorted(maps.Keys(failed)))
 	}
 	t.Logf("failed: %v", failed)
+}
+
+// needed are the capabilities that it takes to attach (SECURITY.md).
+var needed = map[string]uintptr{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN}
+
+// TestNativeLeastPrivilege: nobody at all, with these four and no others, can trace; with
+// one less he is told which.
+func TestNativeLeastPrivilege(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to give capabilities and make network namespaces")
+	}
+	const nobody = 65534
+	bin, dir := buildTool(t), t.TempDir()
+	for path, mode := range map[string]os.FileMode{filepath.Dir(dir): 0o755, filepath.Dir(bin): 0o755, bin: 0o755, dir: 0o777} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node := newSpace(t, "node")
+	pod, _ := newPod(t, node, 1)
+	ready := filepath.Join(dir, "ready")
+	start := func(without string) *toolRun {
+		r := &toolRun{t: t, cmd: exec.Command(bin, "trace", "--no-kube", "--hooks", "tracepoints", "--ready-file", ready, "--for", "30s", "udp port 9"), done: make(chan struct{})}
+		r.cmd.Stdout, r.cmd.Stderr, r.cmd.Dir = r, r, dir
+		r.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		for name, bit := range needed {
+			if name != without {
+				r.cmd.SysProcAttr.AmbientCaps = append(r.cmd.SysProcAttr.AmbientCaps, bit)
+			}
+		}
+		inSpace(t, node, r.cmd.Start)
+		go func() { r.err = r.cmd.Wait(); close(r.done) }()
+		t.Cleanup(func() { _ = r.cmd.Process.Kill(); <-r.done })
+		return r
+	}
+	for name := range needed {
+		r := start(name)
+		<-r.done
+		if said := r.stderr(); r.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said, name) || strings.Contains(said, "hooks attached") {
+			t.Errorf("without %s: %v\n%s", name, r.err, said)
+		}
+	}
+	r := start("")
+	r.until("ready", func() bool { _, err := os.Stat(ready); return err == nil })
+	var set uint64
+	for _, bit := range needed {
+		set |= 1 << bit
+	}
+	lines, threads := privilegeOf(t, r.cmd.Process.Pid)
+	t.Logf("%d threads: %v", threads, lines)
+	for _, line := range []string{fmt.Sprintf("CapEff %016x", set), fmt.Sprintf("CapPrm %016x", set), "NoNewPrivs 1"} {
+		if lines[line] != threads {
+			t.Errorf("%d of %d threads have %q", lines[line], threads, line)
+		}
+	}
+	send(t, pod, 1)
+	r.until("a line of the datagram", func() bool { return strings.Contains(r.stderr(), "udp 10.99.1.2:") })
+	if said := r.interrupt(); strings.Contains(said, " 0 packets matched") || strings.Contains(said, "cannot read") {
+		t.Errorf("%s", said)
+	}
 }

@@ -135,9 +135,9 @@ func (s *ipset) port(word *string) bool {
 
 // has says whether the packet is in the set; directions are its dimensions' src
 // and dst.
-func (s *ipset) has(p *packet, directions []string, depth int) tri {
+func (s *ipset) has(p *packet, directions []string) tri {
 	if s.list {
-		return s.anyMember(p, directions, depth)
+		return s.anyMember(p, directions)
 	}
 	for _, part := range s.parts {
 		if (part == "ip" || part == "net") && s.v6 != p.isV6() {
@@ -150,14 +150,15 @@ func (s *ipset) has(p *packet, directions []string, depth int) tri {
 	return s.look(p, directions, 0, "")
 }
 
-func (s *ipset) anyMember(p *packet, directions []string, depth int) tri {
+// anyMember says so of a list of sets. The kernel refuses a list in a list.
+func (s *ipset) anyMember(p *packet, directions []string) tri {
 	is := no
 	for _, name := range s.members {
 		m := s.r.ipsets[name]
-		if m == nil || depth > maxDepth {
+		if m == nil || m.list {
 			return maybe
 		}
-		is = is.or(m.has(p, directions, depth+1))
+		is = is.or(m.has(p, directions))
 	}
 	return is
 }

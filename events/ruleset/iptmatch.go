@@ -277,6 +277,6 @@ func (p *ruleParser) matchSet(name, dirs string) {
 		if s == nil {
 			return maybe
 		}
-		return s.has(pk, directions, 0)
+		return s.has(pk, directions)
 	})
 }

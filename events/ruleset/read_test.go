@@ -162,7 +162,7 @@ func TestTexts(t *testing.T) {
 // FuzzIPTables: any text is read or refused, and what was read can be walked.
 func FuzzIPTables(f *testing.F) {
 	f.Add(string(file(f, "ipvs-n1-sets.txt")), string(file(f, "ipvs-n1.txt")), uint16(80))
-	f.Add("create a list:set\nadd a a\n", table("-A FORWARD -m set --match-set a src -j DROP"), uint16(1))
+	f.Add("create a list:set\nadd a a\nadd a a\n", table("-A FORWARD -m set --match-set a src -j DROP"), uint16(1))
 	f.Fuzz(func(t *testing.T, sets, rules string, port uint16) {
 		defer cpubound.Run(t)()
 		r := New()

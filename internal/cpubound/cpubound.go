@@ -6,6 +6,7 @@ package cpubound
 
 import (
 	"flag"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -21,7 +22,30 @@ func Run(t testing.TB) func() {
 	if f := flag.Lookup("test.fuzz"); f == nil || f.Value.String() == "" {
 		return func() {}
 	}
-	return run(t, taken)
+	end, ended := run(t, taken), make(chan struct{})
+	go watch(ended, taken, func(took time.Duration) { panic(fmt.Sprintf("one run takes %v of the CPU already", took)) })
+	return func() {
+		close(ended)
+		end()
+	}
+}
+
+// watch is for a run that never ends, which the fuzzer would take for one that ends with
+// its time: it calls tooLong after ten times Most.
+func watch(ended <-chan struct{}, taken func() time.Duration, tooLong func(took time.Duration)) {
+	begun, look := taken(), time.NewTicker(Most)
+	defer look.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-look.C:
+			if took := taken() - begun; took > 10*Most {
+				tooLong(took)
+				return
+			}
+		}
+	}
 }
 
 func run(t testing.TB, taken func() time.Duration) func() {

@@ -28,6 +28,18 @@ func TestRun(t *testing.T) {
 	Run(&heard{TB: t})() // no fuzz test
 }
 
+// TestWatch: a run that does not end is told of, one that has ended is not.
+func TestWatch(t *testing.T) {
+	ended, told := make(chan struct{}), make(chan time.Duration, 1)
+	now := time.Duration(0)
+	go watch(ended, func() time.Duration { now += 6 * Most; return now }, func(took time.Duration) { told <- took })
+	if took := <-told; took != 12*Most {
+		t.Errorf("told after %v", took)
+	}
+	close(ended)
+	watch(ended, func() time.Duration { return 0 }, func(time.Duration) { t.Error("told of a run that has ended") })
+}
+
 // TestTaken: what is measured goes on with work.
 func TestTaken(t *testing.T) {
 	begun, until := taken(), time.Now().Add(time.Minute)

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust is the list of what the tool must survive, and the tests that show it.
-// From it comes scripts/TRUST.md: go test ./scripts/internal/trust -update.
+// Package trust is the list of what the tool must survive, the tests that show it, and
+// what these came to when they were last run (results.csv). From it comes scripts/TRUST.md:
+// make trust.
 package trust
 
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -32,8 +35,8 @@ type Item struct {
 	Figure, Lacks string
 }
 
-// Write writes the table in Markdown.
-func Write(w io.Writer) error {
+// Write writes the table in Markdown, with what the tests came to.
+func Write(w io.Writer, results []Result) error {
 	counts := map[State]int{}
 	var b strings.Builder
 	for _, it := range Items {
@@ -46,16 +49,21 @@ func Write(w io.Writer) error {
 		for _, t := range it.Tests {
 			tests = append(tests, "`"+t+"`")
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s | %s |\n", it.Number, it.What, it.State, strings.Join(tests, "<br>"), it.Where, it.Figure, lacks)
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s | %s | %s |\n", it.Number, it.What, it.State, verdict(&it, results), strings.Join(tests, "<br>"), it.Where, it.Figure, lacks)
+	}
+	states := map[string]bool{}
+	for _, r := range results {
+		states[fmt.Sprintf("%s (%s)", r.Commit, r.Date)] = true
 	}
 	_, err := fmt.Fprintf(w, `# What must hold, and the tests that show it
 
-Made by `+"`go test ./scripts/internal/trust -update`"+` from the list in that folder, which checks that the tests exist. Of %d items %d are
-shown, %d partly, %d not yet. *unit* needs no root, *native* is this machine's kernel, *lab* the kernels of the lab under emulation.
-*Shown* says that the tests named cover it; what they came to is there where it was noted. The checks of the lab and of kube were not run for this list.
+Made by `+"`make trust`"+` of the list in scripts/internal/trust, which checks that the tests exist, and of what the tests came to when they
+were last run (results.csv beside it), in these states of the repository: %s. Of %d items %d are shown, %d partly, %d not yet. *unit*
+needs no root, *native* is this machine's kernel, *lab* the kernels of the lab under emulation. *Shown* says that the tests named
+cover it.
 
-| | what | | tests | where | last seen | what no test shows yet |
-|---|---|---|---|---|---|---|
-%s`, len(Items), counts[Shown], counts[Partly], counts[Missing], b.String())
+| | what | | run | tests | where | last seen | what no test shows yet |
+|---|---|---|---|---|---|---|---|
+%s`, strings.Join(slices.Sorted(maps.Keys(states)), ", "), len(Items), counts[Shown], counts[Partly], counts[Missing], b.String())
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -75,7 +76,16 @@ func TestExists(t *testing.T) {
 // TestPage: the page is what the list makes.
 func TestPage(t *testing.T) {
 	var b bytes.Buffer
-	if err := Write(&b); err != nil {
+	csv, err := os.Open("results.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer csv.Close()
+	results, err := ReadResults(csv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(&b, results); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(root, "scripts", "TRUST.md")
@@ -86,5 +96,71 @@ func TestPage(t *testing.T) {
 	}
 	if was, err := os.ReadFile(file); err != nil || !bytes.Equal(was, b.Bytes()) {
 		t.Errorf("%s is not what the list makes: go test ./scripts/internal/trust -update (%v)", file, err)
+	}
+}
+
+// TestResults: what go test -json wrote becomes results, which are kept by test and place.
+func TestResults(t *testing.T) {
+	const log = `{"Action":"run","Package":"github.com/stackhop/stackhop/events","Test":"TestSafe"}
+{"Action":"output","Package":"github.com/stackhop/stackhop/events","Test":"TestSafe","Output":"x"}
+{"Action":"pass","Package":"github.com/stackhop/stackhop/events","Test":"TestSafe/part"}
+{"Action":"fail","Package":"github.com/stackhop/stackhop/events","Test":"TestSafe"}
+{"Action":"pass","Package":"github.com/stackhop/stackhop/events","Test":"TestSafe"}
+# a line of the compiler
+{"Action":"pass","Package":"github.com/stackhop/stackhop/events"}
+{"Action":"pass","Package":"example.org/other","Test":"TestSafe"}
+{"Action":"skip","Package":"github.com/stackhop/stackhop/tracer","Test":"TestGone"}
+{"Action":"pass","Package":"github.com/stackhop/stackhop/scripts/labtest","Test":"TestKernels/5.10/leftovers"}
+{"Action":"pass","Package":"github.com/stackhop/stackhop/scripts/labtest","Test":"TestKernels/5.10"}
+{"Action":"fail","Package":"github.com/stackhop/stackhop/scripts/labtest","Test":"TestNames/many"}
+`
+	got, err := Collect([]Result{{Test: "lab:many", Where: "6.12", Status: "pass"}}, strings.NewReader(log), "6.18")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Result{{Test: "lab:many", Where: "6.12", Status: "fail"}, {Test: "events.TestSafe", Where: "6.18", Status: "fail"}, {Test: "tracer.TestGone", Where: "6.18", Status: "skip"},
+		{Test: "lab:leftovers", Where: "5.10", Status: "pass"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("collected %v, want %v", got, want)
+	}
+	old := []Result{{"lab:leftovers", "5.10", "fail", "2026-01-01", "a"}, {"lab:leftovers", "6.1", "pass", "2026-01-01", "a"}, {"lab:no-such", "6.1", "pass", "2026-01-01", "a"}}
+	all := Merge(old, got)
+	for r, want := range map[Result]bool{got[3]: true, old[0]: false, old[1]: true, old[2]: false, got[2]: false} {
+		if slices.Contains(all, r) != want {
+			t.Errorf("%v is among %v: %t", r, all, !want)
+		}
+	}
+	var b bytes.Buffer
+	if err := WriteResults(&b, all); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ReadResults(&b); err != nil || !slices.Equal(again, all) {
+		t.Errorf("read again: %v, %v", again, err)
+	}
+	for _, bad := range []string{"", "a,b\n", "test,where,status,date,commit\nx\n"} {
+		if _, err := ReadResults(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	it := Item{Tests: []string{"events.TestSafe", "lab:leftovers"}}
+	for _, tt := range []struct {
+		results []Result
+		want    string
+	}{
+		{nil, "not run"},
+		{[]Result{{Test: "events.TestSafe", Where: "6.18", Status: "skip"}}, "not run"},
+		{[]Result{{Test: "events.TestSafe", Where: "6.18", Status: "pass"}}, "pass (6.18); not run: leftovers"},
+		{[]Result{{Test: "events.TestSafe", Where: "6.18", Status: "pass"}, {Test: "lab:leftovers", Where: "5.10", Status: "pass"}}, "pass (5.10, 6.18)"},
+		{[]Result{{Test: "events.TestSafe", Where: "6.18", Status: "pass"}, {Test: "lab:leftovers", Where: "5.10", Status: "fail"}}, "**fail**: leftovers on 5.10"},
+	} {
+		if got := verdict(&it, tt.results); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.results, got, tt.want)
+		}
+	}
+	if got := verdict(&Item{}, nil); got != "–" {
+		t.Errorf("without tests: %q", got)
 	}
 }
